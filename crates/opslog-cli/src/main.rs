@@ -1,0 +1,2 @@
+//! The `opslog` command.
+fn main() {}
