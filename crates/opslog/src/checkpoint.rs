@@ -1,0 +1,411 @@
+//! Writing a new snapshot and starting a new log.
+//!
+//! The snapshot is written from a frozen view, beside the writers: documents are copied as bytes. Then, under the writer lock for a moment, the operations that
+//! came meanwhile are copied to the new log and the manifest is switched. At every instant the manifest names one complete
+//! snapshot and one complete log. The order of writes and syncs is in `docs/durability.md`.
+
+use std::time::Instant;
+
+use jiff::Timestamp;
+
+use crate::backend::{Backend, Log, ObjectWriter};
+use crate::commit::{Guard, poisoned};
+use crate::document::{Document, Stored};
+use crate::engine::{Engine, lock};
+use crate::format::manifest::{
+    ArchiveFacts, CheckpointCost, FileFacts, Manifest, Ours, SealedLog, Stats,
+};
+use crate::format::{manifest, op_line, snapshot};
+use crate::oplog::{self, LogLine, Start};
+use crate::options::Retention;
+use crate::{Error, ErrorKind, Result, paths, time};
+
+const WRITE_PIECE: usize = 1 << 20;
+
+/// Where the log was when the view was frozen.
+pub(crate) struct Cut {
+    pub(crate) seq: u64,
+    end: u64,
+    holes: usize,
+}
+
+/// A snapshot that is on storage, and not named by the manifest yet.
+pub(crate) struct NewSnapshot {
+    pub(crate) name: String,
+    pub(crate) facts: FileFacts,
+}
+
+/// What the next manifest says beyond the new snapshot and log.
+pub(crate) struct Change {
+    pub(crate) version: u32,
+    /// The new list of archive segments, where it changes.
+    pub(crate) archives: Option<Vec<ArchiveFacts>>,
+    /// Whether operations up to here can no longer be undone.
+    pub(crate) undo_barrier: bool,
+}
+
+impl<T: Document> Engine<T> {
+    /// Makes a checkpoint now; writers go on while the snapshot is written.
+    ///
+    /// # Errors
+    ///
+    /// `Unavailable` when the storage refuses: then everything is as before.
+    pub(crate) fn checkpoint(&self) -> Result<()> {
+        let _turn = lock(&self.checkpointing);
+        let began = Instant::now();
+        self.ensure_can_checkpoint()?;
+        let (frozen, cut) = {
+            let mut writer = self.quiesce(self.writer()?)?;
+            let cut = self.cut(&mut writer);
+            (self.state().freeze(), cut)
+        };
+        let documents = frozen.iter();
+        let version = self.manifest().version;
+        let result = write_snapshot(&*self.backend, version, documents).and_then(|snapshot| {
+            let change = Change {
+                version,
+                archives: None,
+                undo_barrier: false,
+            };
+            let writer = self.writer()?;
+            self.switch(writer, &cut, snapshot, change, began)
+                .map(drop)
+        });
+        if result.is_err() {
+            lock(&self.writer).sealing = None;
+        }
+        result
+    }
+
+    pub(crate) fn ensure_can_checkpoint(&self) -> Result<()> {
+        if self.options.skip_load {
+            return Err(Error::invalid(
+                "cannot compact or archive in skip_load mode, which does not know all documents; open the store without it",
+            ));
+        }
+        Ok(())
+    }
+
+    /// Marks where the snapshot about to be written ends. The writer must be quiet.
+    pub(crate) fn cut(&self, writer: &mut Guard<'_, T>) -> Cut {
+        writer.sealing = Some(writer.next_seq);
+        Cut {
+            seq: writer.next_seq,
+            end: writer.end,
+            holes: self.state().hole_count(),
+        }
+    }
+
+    /// Copies what came after `cut` to a new log and switches the manifest to it and to `snapshot`.
+    ///
+    /// # Errors
+    ///
+    /// When the manifest was not switched, everything is as before; when that is not known, the store is poisoned.
+    pub(crate) fn switch<'e>(
+        &'e self,
+        writer: Guard<'e, T>,
+        cut: &Cut,
+        snapshot: NewSnapshot,
+        change: Change,
+        began: Instant,
+    ) -> Result<Guard<'e, T>> {
+        let backend = &*self.backend;
+        let snapshot_name = snapshot.name.clone();
+        let prepared = self.quiesce(writer).and_then(|writer| {
+            let (log, log_name, copied) = start_log(backend, &writer.log_name, cut)?;
+            Ok((writer, log, log_name, copied))
+        });
+        let (mut writer, log, log_name, copied) = match prepared {
+            Ok(prepared) => prepared,
+            Err(error) => {
+                discard(backend, &snapshot_name);
+                return Err(error);
+            }
+        };
+        let old = self.manifest();
+        let cost = CheckpointCost {
+            millis: u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX),
+            bytes: snapshot.facts.bytes,
+        };
+        let (next, dropped) = next_manifest(&old, &self.options.retention, cut, snapshot, change, &log_name, cost);
+        if let Err(error) = put_manifest(backend, &next) {
+            return Err(self.after_failed_switch(&mut writer, &next, &[&snapshot_name, &log_name], error));
+        }
+        self.adopt(&mut writer, cut, log, log_name, copied);
+        self.set_manifest(next);
+        if self.state().base().is_some() {
+            self.reload_state(&mut writer)?;
+        }
+        discard(backend, &old.current_snapshot);
+        for name in dropped {
+            discard(backend, &name);
+        }
+        Ok(writer)
+    }
+
+    /// The new log takes the old one's place in memory.
+    fn adopt(
+        &self,
+        writer: &mut Guard<'_, T>,
+        cut: &Cut,
+        log: Box<dyn Log>,
+        log_name: String,
+        copied: u64,
+    ) {
+        writer.end = log.end();
+        if let Some(mut old) = writer.log.replace(log) {
+            // What lies behind the cut is in the new log; the manifest says how much of the old one counts.
+            if let Err(error) = old.truncate(cut.end) {
+                tracing::warn!(%error, log = writer.log_name, "the replaced log could not be shortened");
+            }
+        }
+        writer.log_name = log_name;
+        writer.ops_since_checkpoint = copied;
+        writer.checkpoint_not_before = 0;
+        writer.sealing = None;
+        self.state_mut().forget_holes(cut.holes);
+    }
+
+    /// Decides what a failed switch means: not switched (go on), or unknown (poisoned).
+    fn after_failed_switch(
+        &self,
+        writer: &mut Guard<'_, T>,
+        next: &Manifest,
+        new_files: &[&str],
+        error: Error,
+    ) -> Error {
+        let nonce = |manifest: &Manifest| manifest.ours.as_ref().map(|ours| ours.nonce.clone());
+        let current = self
+            .backend
+            .read(paths::MANIFEST)
+            .and_then(|bytes| manifest::decode(&bytes));
+        match current {
+            Ok(current) if nonce(&current) != nonce(next) => {
+                for name in new_files {
+                    discard(&*self.backend, name);
+                }
+                error
+            }
+            _ => {
+                let poison = poisoned(&error);
+                writer.poison = Some(poison.clone());
+                poison
+            }
+        }
+    }
+
+    /// Whether a checkpoint at close costs less than replaying the log at the next open.
+    pub(crate) fn is_checkpoint_worthwhile(&self) -> bool {
+        let writer = lock(&self.writer);
+        if writer.ops_since_checkpoint == 0 {
+            return false;
+        }
+        let manifest = self.manifest();
+        let snapshot = manifest.ours.as_ref().map_or(0, |ours| ours.snapshot.bytes);
+        snapshot < (4 << 20) || writer.end >= snapshot / 8
+    }
+}
+
+/// Writes `documents` as a new snapshot, on stable storage on return.
+pub(crate) fn write_snapshot<T>(
+    backend: &dyn Backend,
+    version: u32,
+    documents: impl Iterator<Item = Result<Stored<T>>>,
+) -> Result<NewSnapshot> {
+    let now = Timestamp::now();
+    let (name, mut file) = next_free(|milliseconds| {
+        let name = paths::snapshot(milliseconds);
+        backend.create(&name).map(|file| (name, file))
+    })?;
+    let mut buffer = Vec::with_capacity(WRITE_PIECE + (64 << 10));
+    let mut facts = FileFacts {
+        bytes: 0,
+        crc: 0,
+        documents: 0,
+    };
+    snapshot::encode_header(&mut buffer, version, &time::format_timestamp(now));
+    for document in documents {
+        let document = document?;
+        snapshot::encode_document(&mut buffer, document.id(), document.data());
+        facts.documents += 1;
+        if buffer.len() >= WRITE_PIECE {
+            write_piece(&mut *file, &mut buffer, &mut facts)?;
+        }
+    }
+    write_piece(&mut *file, &mut buffer, &mut facts)?;
+    file.finish()?;
+    Ok(NewSnapshot { name, facts })
+}
+
+fn write_piece(
+    file: &mut dyn ObjectWriter,
+    buffer: &mut Vec<u8>,
+    facts: &mut FileFacts,
+) -> Result<()> {
+    facts.crc = crc32c::crc32c_append(facts.crc, buffer);
+    facts.bytes += buffer.len() as u64;
+    file.write(buffer)?;
+    buffer.clear();
+    Ok(())
+}
+
+/// Creates the log of the new checkpoint, with the operations of `old_log` behind `cut`, on stable storage on return.
+fn start_log(
+    backend: &dyn Backend,
+    old_log: &str,
+    cut: &Cut,
+) -> Result<(Box<dyn Log>, String, u64)> {
+    let (name, mut log) = create_log(backend)?;
+    let mut copy = || -> Result<u64> {
+        let mut bytes = Vec::new();
+        let old = backend.open(old_log)?;
+        let start = Start {
+            position: cut.end,
+            seq: Some(cut.seq),
+        };
+        let outcome = oplog::read(&*old, start, &mut |line: &LogLine<'_>| {
+            let begin = bytes.len();
+            bytes.extend_from_slice(op_line::body(line.raw));
+            op_line::encode_trailer(&mut bytes, begin, line.seq, 0);
+            Ok(())
+        })?;
+        if let Some(damage) = outcome.damage.first() {
+            let message = format!("the log is damaged, so it is kept as it is: {}", damage.reason);
+            return Err(Error::corrupt(message)
+                .at_path(old_log)
+                .at_offset(damage.range.start));
+        }
+        if !bytes.is_empty() {
+            log.append(&bytes)?;
+            log.sync()?;
+        }
+        Ok(outcome.count)
+    };
+    match copy() {
+        Ok(count) => Ok((log, name, count)),
+        Err(error) => {
+            drop(log);
+            discard(backend, &name);
+            Err(error)
+        }
+    }
+}
+
+/// Creates an empty log under the next free name.
+pub(crate) fn create_log(backend: &dyn Backend) -> Result<(String, Box<dyn Log>)> {
+    next_free(|milliseconds| {
+        let name = paths::ops(milliseconds);
+        backend.create_log(&name).map(|log| (name, log))
+    })
+}
+
+/// Creates something exclusively under the first free number of milliseconds from now on.
+pub(crate) fn next_free<R>(create: impl FnMut(u64) -> Result<R>) -> Result<R> {
+    paths::next_free(Timestamp::now().as_millisecond(), create)
+}
+
+/// The manifest after a checkpoint, and the files that it no longer needs.
+fn next_manifest(
+    old: &Manifest,
+    retention: &Retention,
+    cut: &Cut,
+    snapshot: NewSnapshot,
+    change: Change,
+    log_name: &str,
+    cost: CheckpointCost,
+) -> (Manifest, Vec<String>) {
+    let now = time::format_timestamp(Timestamp::now());
+    let mut ours = old.ours.clone().unwrap_or_default();
+    if cut.seq > ours.log_seq {
+        ours.sealed.push(SealedLog {
+            path: old.active_ops.clone(),
+            bytes: cut.end,
+            seq: ours.log_seq,
+            ops: cut.seq - ours.log_seq,
+            sealed_at: now.clone(),
+        });
+    }
+    let mut dropped = retain(&mut ours.sealed, retention);
+    if cut.seq == ours.log_seq {
+        dropped.push(old.active_ops.clone());
+    }
+    let mut next = Manifest {
+        version: change.version,
+        current_snapshot: snapshot.name,
+        active_ops: log_name.to_owned(),
+        active_agent_ops: None,
+        archive_segments: old.archive_segments.clone(),
+        stats: Stats {
+            active_records: snapshot.facts.documents,
+            archived_records: old.stats.archived_records,
+            ops_count: 0,
+            created: old.stats.created.clone(),
+            last_checkpoint: now,
+        },
+        ours: None,
+    };
+    if let Some(archives) = change.archives {
+        next.stats.archived_records = archives.iter().map(|archive| archive.documents).sum();
+        next.archive_segments = archives.iter().map(|archive| archive.path.clone()).collect();
+        ours.archives = archives;
+    }
+    if change.undo_barrier {
+        ours.undo_floor = cut.seq;
+    }
+    next.ours = Some(Ours {
+        generation: ours.generation + 1,
+        nonce: nonce(),
+        snapshot: snapshot.facts,
+        log_seq: cut.seq,
+        checkpoint: Some(cost),
+        ..ours
+    });
+    (next, dropped)
+}
+
+/// Shortens the list of sealed logs to what `retention` keeps; returns the files to remove.
+fn retain(sealed: &mut Vec<SealedLog>, retention: &Retention) -> Vec<String> {
+    let keep_from = match retention {
+        Retention::All => 0,
+        Retention::None => sealed.len(),
+        Retention::Age(age) => {
+            let oldest = Timestamp::now()
+                .checked_sub(*age)
+                .unwrap_or(Timestamp::MIN);
+            sealed.partition_point(|log| {
+                time::parse_timestamp(&log.sealed_at).is_some_and(|at| at < oldest)
+            })
+        }
+        Retention::Bytes(limit) => {
+            let mut total = 0_u64;
+            let kept = sealed.iter().rev().take_while(|log| {
+                total = total.saturating_add(log.bytes);
+                total <= *limit
+            });
+            sealed.len() - kept.count()
+        }
+    };
+    sealed.drain(..keep_from).map(|log| log.path).collect()
+}
+
+/// Sixteen hexadecimal digits that no other manifest has.
+pub(crate) fn nonce() -> String {
+    use std::hash::{BuildHasher, Hasher};
+    let random = std::collections::hash_map::RandomState::new()
+        .build_hasher()
+        .finish();
+    format!("{random:016x}")
+}
+
+pub(crate) fn put_manifest(backend: &dyn Backend, manifest: &Manifest) -> Result<()> {
+    backend.put(paths::MANIFEST, &manifest::encode(manifest))
+}
+
+/// Removes a file that nothing names any more. If that fails it stays as garbage, which the next writer removes.
+pub(crate) fn discard(backend: &dyn Backend, name: &str) {
+    if let Err(error) = backend.delete(name)
+        && error.kind() != ErrorKind::NotFound
+    {
+        tracing::warn!(%error, name, "a file that is no longer needed could not be removed");
+    }
+}

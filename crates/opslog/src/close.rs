@@ -1,0 +1,104 @@
+//! Flushing and ending a store.
+
+use crate::document::Document;
+use crate::engine::{Engine, lock};
+use crate::{Error, Result};
+
+impl<T: Document> Engine<T> {
+    /// Returns when all that was accepted before is on stable storage.
+    pub(crate) fn flush(&self) -> Result<()> {
+        if self.options.read_only {
+            return self.ensure_open();
+        }
+        self.flush_queue(self.writer()?).map(drop)
+    }
+
+    /// Flushes for nobody in particular: a failure is told to the next caller.
+    pub(crate) fn flush_in_background(&self) {
+        let writer = lock(&self.writer);
+        if writer.poison.is_some() || writer.log.is_none() && writer.queue.is_empty() {
+            return;
+        }
+        if let Err(error) = self.flush_queue(writer) {
+            tracing::warn!(%error, "a flush in the background failed");
+            lock(&self.writer).failure.get_or_insert(error);
+        }
+    }
+
+    /// Flushes, makes a checkpoint where it is worth it, and lets go of everything.
+    pub(crate) fn close(&self) -> Result<()> {
+        if self.ensure_open().is_err() {
+            return Ok(());
+        }
+        if self.options.read_only {
+            self.mark_closed();
+            return Ok(());
+        }
+        let flushed = self.flush();
+        let checkpoint = self.options.checkpoint_on_close && !self.options.skip_load;
+        let checkpointed = if flushed.is_ok() && checkpoint && self.is_checkpoint_worthwhile() {
+            self.checkpoint()
+        } else {
+            Ok(())
+        };
+        let released = self.release();
+        flushed.and(checkpointed).and(released)
+    }
+
+    /// Flushes and releases the lock, without a checkpoint.
+    fn release(&self) -> Result<()> {
+        if !self.mark_closed() {
+            return Ok(());
+        }
+        self.background.stop();
+        // A checkpoint by another handle must have ended before the log is taken away.
+        let _turn = lock(&self.checkpointing);
+        let writer = lock(&self.writer);
+        let poison = writer.poison.clone();
+        let failure = if poison.is_some() { poison } else { None };
+        let result = match failure {
+            Some(error) => Err(error),
+            None => self.quiesce(writer).and_then(|mut writer| {
+                let failure = writer.failure.take();
+                let finished = match writer.log.as_mut() {
+                    Some(log) => log.finish(),
+                    None => Ok(()),
+                };
+                failure.map_or(finished, Err)
+            }),
+        };
+        let mut writer = lock(&self.writer);
+        writer.queue.clear();
+        writer.poison.get_or_insert_with(closed);
+        writer.log = None;
+        writer.lock = None;
+        self.settled.notify_all();
+        result
+    }
+}
+
+fn closed() -> Error {
+    Error::new(crate::ErrorKind::Closed, "store is closed; open it again")
+}
+
+impl<T> Drop for Engine<T> {
+    fn drop(&mut self) {
+        self.background.stop();
+        let writer = self.writer.get_mut().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let Some(log) = writer.log.as_mut() else {
+            return;
+        };
+        if writer.poison.is_some() {
+            return;
+        }
+        for group in &writer.queue {
+            if let Err(error) = log.append(&group.bytes).and_then(|()| log.sync()) {
+                tracing::error!(%error, "what was buffered could not be written when the store was dropped");
+                return;
+            }
+        }
+        if let Err(error) = log.finish() {
+            tracing::warn!(%error, "the log could not be closed cleanly; the next open will do it");
+        }
+    }
+}

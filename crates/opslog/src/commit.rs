@@ -1,0 +1,543 @@
+//! The one path of every write: a commit, that is a list of operations, goes through `commit` to the log.
+//!
+//! A commit is encoded into the newest group of the queue, under the writer lock. One caller becomes *leader*: it takes the oldest group and the
+//! log, releases the lock, writes the group with one `append` and one `sync`, and settles it; those who queued meanwhile form the next group.
+//!
+//! Invariants: groups reach the log in the order of their sequence numbers, each at the offset that its lines name (`at`); in `Immediate` mode
+//! a group becomes visible after its sync and in that order; a group that fails before its sync leaves no trace, in the log or in memory.
+
+use std::sync::{Arc, MutexGuard};
+
+use jiff::Timestamp;
+
+use crate::backend::Log;
+use crate::document::{self, Document, Stored};
+use crate::engine::{Engine, Group, GroupOutcome, Writer, lock};
+use crate::format::op_line::{self, BatchMark, OpKind, OpLine, Prev};
+use crate::options::{CheckpointMode, WriteMode};
+use crate::state::Change;
+use crate::{Error, ErrorKind, Result, delta, time};
+
+/// Bytes that wait for the disk before a writer in `Async` or `Group` mode has to wait too.
+const QUEUE_LIMIT: usize = 8 << 20;
+
+/// A set or delete on its way into a commit.
+pub(crate) enum Draft<T> {
+    Set(Stored<T>),
+    Delete(Box<str>),
+}
+
+impl<T> Draft<T> {
+    pub(crate) fn id(&self) -> &str {
+        match self {
+            Self::Set(document) => document.id(),
+            Self::Delete(id) => id,
+        }
+    }
+
+    pub(crate) fn document(&self) -> Option<&Stored<T>> {
+        match self {
+            Self::Set(document) => Some(document),
+            Self::Delete(_) => None,
+        }
+    }
+}
+
+/// How a write that reached the log's device, or did not, ended.
+enum WriteFailure {
+    /// Nothing of it is in the log.
+    NotWritten(Error),
+    /// What is in the log is unknown.
+    Unknown(Error),
+}
+
+pub(crate) type Guard<'e, T> = MutexGuard<'e, Writer<T>>;
+
+impl<T: Document> Engine<T> {
+    /// Sets one document.
+    pub(crate) fn set(&self, id: &str, document: &T) -> Result<()> {
+        document::check_id(id)?;
+        let text = document::encode(id, document)?;
+        self.commit_one(Draft::Set(Stored::new(id, &text)))
+    }
+
+    /// Sets one document given as JSON text.
+    pub(crate) fn set_json(&self, id: &str, text: &str) -> Result<()> {
+        document::check_id(id)?;
+        let text = document::encode_text(id, text)?;
+        self.commit_one(Draft::Set(Stored::new(id, &text)))
+    }
+
+    pub(crate) fn delete(&self, id: &str) -> Result<()> {
+        self.commit_one(Draft::Delete(id.into()))
+    }
+
+    fn commit_one(&self, draft: Draft<T>) -> Result<()> {
+        let writer = self.writer()?;
+        self.commit(writer, vec![draft], false)
+    }
+
+    /// Commits `drafts` as one: all or nothing, in memory, on storage, and after a crash. Returns when the write mode's promise holds.
+    pub(crate) fn commit<'e>(
+        &'e self,
+        mut writer: Guard<'e, T>,
+        drafts: Vec<Draft<T>>,
+        undo: bool,
+    ) -> Result<()> {
+        if drafts.is_empty() {
+            return Ok(());
+        }
+        if writer.queued_bytes >= QUEUE_LIMIT && !self.options.write_mode.is_immediate() {
+            writer = self.flush_queue(writer)?;
+            self.ensure_open()?;
+        }
+        let outcome = self.enqueue(&mut writer, drafts, undo)?;
+        match self.options.write_mode {
+            WriteMode::Immediate => {
+                writer = self.wait(writer, &outcome);
+                outcome.get().cloned().unwrap_or(Ok(()))?;
+            }
+            WriteMode::Group { size, interval } => {
+                if writer.queued_ops() >= size as u64 {
+                    writer = self.wait_noting_failure(writer, &outcome);
+                } else {
+                    self.background.flush_within(interval);
+                }
+            }
+            WriteMode::Async { size, interval } => {
+                if writer.queued_ops() >= size as u64 {
+                    self.background.flush_now();
+                } else {
+                    self.background.flush_within(interval);
+                }
+            }
+        }
+        self.checkpoint_if_due(writer);
+        Ok(())
+    }
+
+    /// Puts a commit at the end of the queue. When it fails, nothing was changed.
+    fn enqueue(
+        &self,
+        writer: &mut Writer<T>,
+        drafts: Vec<Draft<T>>,
+        undo: bool,
+    ) -> Result<Arc<GroupOutcome>> {
+        let before = self.documents_before(writer, &drafts)?;
+        let now = writer.tick();
+        let ops = drafts.len() as u64;
+        let first_seq = writer.next_seq;
+        let group = writer.open_group(self.options.write_mode);
+        let bytes_before = group.bytes.len();
+        let count = u32::try_from(drafts.len())
+            .map_err(|_| Error::invalid("a batch must have fewer than 2^32 operations"))?;
+        let mut prev_text = Vec::new();
+        for (index, (draft, before)) in (0_u32..).zip(drafts.iter().zip(&before)) {
+            let batch = (count > 1).then_some(BatchMark { index, count });
+            let blind = before.is_none() && self.options.skip_load;
+            let line = Line {
+                ts: &now,
+                draft,
+                before: before.as_ref(),
+                batch,
+                blind,
+                undo,
+            };
+            line.encode(group, first_seq + u64::from(index), &mut prev_text);
+        }
+        group.ops += ops;
+        let outcome = Arc::clone(&group.outcome);
+        let added = group.bytes.len() - bytes_before;
+        writer.queued_bytes += added;
+        writer.end += added as u64;
+        writer.next_seq += ops;
+        writer.ops_since_checkpoint += ops;
+        self.stage(writer, drafts, &before, first_seq);
+        Ok(outcome)
+    }
+
+    /// What each operation's document was before it, earlier operations of the same commit included.
+    fn documents_before(
+        &self,
+        writer: &Writer<T>,
+        drafts: &[Draft<T>],
+    ) -> Result<Vec<Option<Stored<T>>>> {
+        let mut within: std::collections::HashMap<&str, Option<&Stored<T>>> =
+            std::collections::HashMap::new();
+        let mut all = Vec::with_capacity(drafts.len());
+        for draft in drafts {
+            let before = match within.get(draft.id()) {
+                Some(known) => known.cloned(),
+                None => self.newest(writer, draft.id())?,
+            };
+            if before.is_none() && matches!(draft, Draft::Delete(_)) {
+                return Err(not_found(draft.id()));
+            }
+            if drafts.len() > 1 {
+                within.insert(draft.id(), draft.document());
+            }
+            all.push(before);
+        }
+        Ok(all)
+    }
+
+    /// The newest document of `id`, commits that are not visible yet included.
+    pub(crate) fn newest(&self, writer: &Writer<T>, id: &str) -> Result<Option<Stored<T>>> {
+        if let Some((_, document)) = writer.pending.get(id) {
+            return Ok(document.clone());
+        }
+        self.state().get(id)
+    }
+
+    /// Makes an encoded commit visible, or, in `Immediate` mode, keeps it until its group is settled.
+    fn stage(
+        &self,
+        writer: &mut Writer<T>,
+        drafts: Vec<Draft<T>>,
+        before: &[Option<Stored<T>>],
+        first_seq: u64,
+    ) {
+        let immediate = self.options.write_mode.is_immediate();
+        let mut state = (!immediate).then(|| self.state_mut());
+        for (seq, (draft, before)) in (first_seq..).zip(drafts.into_iter().zip(before)) {
+            if immediate {
+                let newest = (seq, draft.document().cloned());
+                writer.pending.insert(draft.id().into(), newest);
+            }
+            let change = match draft {
+                Draft::Set(document) => Change::Set {
+                    document,
+                    update: before.is_some(),
+                },
+                Draft::Delete(id) => Change::Delete(id),
+            };
+            match (&mut state, writer.queue.back_mut()) {
+                (Some(state), _) => state.apply(change),
+                (None, Some(group)) => group.changes.push(change),
+                (None, None) => {}
+            }
+        }
+    }
+
+    /// Waits until the group with `outcome` is settled, leading where nobody else does.
+    pub(crate) fn wait<'e>(
+        &'e self,
+        mut writer: Guard<'e, T>,
+        outcome: &GroupOutcome,
+    ) -> Guard<'e, T> {
+        while outcome.get().is_none() {
+            if writer.log.is_some() && writer.waiting_for_log == 0 {
+                writer = self.lead(writer);
+            } else {
+                writer = self.sleep(writer);
+            }
+        }
+        writer
+    }
+
+    /// As `wait`, for commits that are accepted already: a failure is told to the next caller.
+    fn wait_noting_failure<'e>(
+        &'e self,
+        writer: Guard<'e, T>,
+        outcome: &GroupOutcome,
+    ) -> Guard<'e, T> {
+        let mut writer = self.wait(writer, outcome);
+        if let Some(Err(error)) = outcome.get() {
+            writer.failure = Some(error.clone());
+        }
+        writer
+    }
+
+    fn sleep<'e>(&'e self, writer: Guard<'e, T>) -> Guard<'e, T> {
+        self.settled
+            .wait(writer)
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    /// Writes the oldest group while others may queue.
+    fn lead<'e>(&'e self, mut writer: Guard<'e, T>) -> Guard<'e, T> {
+        if writer.queue.is_empty() {
+            return writer;
+        }
+        let (Some(mut log), Some(mut group)) = (writer.log.take(), writer.queue.pop_front()) else {
+            return writer;
+        };
+        drop(writer);
+        let result = write(&mut *log, &group.bytes);
+        if result.is_ok() {
+            self.publish(&mut group);
+        }
+        let mut writer = lock(&self.writer);
+        writer.log = Some(log);
+        self.settle(&mut writer, group, result);
+        self.settled.notify_all();
+        writer
+    }
+
+    /// Waits until nobody else uses the log. The caller has it for as long as it keeps the lock.
+    pub(crate) fn wait_for_log<'e>(&'e self, mut writer: Guard<'e, T>) -> Guard<'e, T> {
+        writer.waiting_for_log += 1;
+        while writer.log.is_none() && writer.poison.is_none() {
+            writer = self.sleep(writer);
+        }
+        writer.waiting_for_log -= 1;
+        self.settled.notify_all();
+        writer
+    }
+
+    /// Waits for the log and writes everything that is queued, without letting anybody in between: then the state, the log and what was
+    /// acknowledged are the same.
+    pub(crate) fn quiesce<'e>(&'e self, writer: Guard<'e, T>) -> Result<Guard<'e, T>> {
+        let mut writer = self.wait_for_log(writer);
+        let mut failed = None;
+        while failed.is_none()
+            && let Some(mut group) = writer.queue.pop_front()
+        {
+            let Some(mut log) = writer.log.take() else {
+                break;
+            };
+            let result = write(&mut *log, &group.bytes);
+            if result.is_ok() {
+                self.publish(&mut group);
+            }
+            writer.log = Some(log);
+            let outcome = Arc::clone(&group.outcome);
+            self.settle(&mut writer, group, result);
+            failed = outcome.get().and_then(|outcome| outcome.clone().err());
+        }
+        self.settled.notify_all();
+        match failed.or_else(|| writer.poison.clone()) {
+            Some(error) => Err(error),
+            None => Ok(writer),
+        }
+    }
+
+    /// Writes what is queued now; writers may go on meanwhile.
+    pub(crate) fn flush_queue<'e>(&'e self, mut writer: Guard<'e, T>) -> Result<Guard<'e, T>> {
+        loop {
+            if let Some(poison) = &writer.poison {
+                return Err(poison.clone());
+            }
+            if let Some(newest) = writer.queue.back() {
+                let outcome = Arc::clone(&newest.outcome);
+                writer = self.wait(writer, &outcome);
+                return match outcome.get() {
+                    Some(Err(error)) => Err(error.clone()),
+                    _ => Ok(writer),
+                };
+            }
+            if writer.log.is_some() {
+                return Ok(writer);
+            }
+            // The newest group is in flight; when it fails it is back in the queue.
+            writer = self.sleep(writer);
+        }
+    }
+
+    /// Makes what a durable group changed visible.
+    fn publish(&self, group: &mut Group<T>) {
+        if group.changes.is_empty() {
+            return;
+        }
+        let mut state = self.state_mut();
+        for change in group.changes.drain(..) {
+            state.apply(change);
+        }
+    }
+
+    /// Records how the write of `group` ended.
+    fn settle(
+        &self,
+        writer: &mut Writer<T>,
+        group: Group<T>,
+        result: std::result::Result<(), WriteFailure>,
+    ) {
+        match result {
+            Ok(()) => {
+                writer.queued_bytes -= group.bytes.len();
+                let next = group.first_seq + group.ops;
+                writer.pending.retain(|_, (seq, _)| *seq >= next);
+                writer.spare = group.bytes;
+                let _ = group.outcome.set(Ok(()));
+            }
+            Err(WriteFailure::NotWritten(error)) if self.options.write_mode.is_immediate() => {
+                writer.fail_all(group, &error);
+            }
+            Err(WriteFailure::NotWritten(error)) => {
+                // Visible already, and still in memory: it stays in the queue, and is written when the storage takes it.
+                let _ = group.outcome.set(Err(error));
+                writer.queue.push_front(Group {
+                    outcome: Arc::default(),
+                    ..group
+                });
+            }
+            Err(WriteFailure::Unknown(error)) => {
+                let poison = poisoned(&error);
+                writer.fail_all(group, &poison);
+                writer.poison = Some(poison);
+            }
+        }
+    }
+
+    fn checkpoint_if_due(&self, writer: Guard<'_, T>) {
+        let due = self.checkpoint_threshold().max(writer.checkpoint_not_before);
+        if self.options.skip_load || writer.ops_since_checkpoint < due {
+            return;
+        }
+        match self.options.checkpoint_mode {
+            CheckpointMode::Background => {
+                if writer.sealing.is_none() {
+                    self.background.checkpoint_now();
+                }
+            }
+            CheckpointMode::Blocking => {
+                drop(writer);
+                if let Err(error) = self.checkpoint() {
+                    self.note_checkpoint_failure(&error);
+                }
+            }
+        }
+    }
+
+    /// Operations after which a checkpoint is due: so many that its cost per write does not grow with the store.
+    pub(crate) fn checkpoint_threshold(&self) -> u64 {
+        match self.options.checkpoint_threshold {
+            Some(threshold) => threshold.max(1),
+            None => self.manifest().stats.active_records.max(100),
+        }
+    }
+
+    /// A failed automatic checkpoint loses nothing; it is tried again after as many operations.
+    pub(crate) fn note_checkpoint_failure(&self, error: &Error) {
+        tracing::warn!(%error, "the automatic checkpoint failed; the log keeps everything");
+        let threshold = self.checkpoint_threshold();
+        let mut writer = lock(&self.writer);
+        writer.checkpoint_not_before = writer.ops_since_checkpoint + threshold;
+    }
+}
+
+/// One line of a commit, to be encoded.
+struct Line<'a, T> {
+    ts: &'a str,
+    draft: &'a Draft<T>,
+    before: Option<&'a Stored<T>>,
+    batch: Option<BatchMark>,
+    blind: bool,
+    undo: bool,
+}
+
+impl<T> Line<'_, T> {
+    /// `prev_text` is scratch space.
+    fn encode(&self, group: &mut Group<T>, seq: u64, prev_text: &mut Vec<u8>) {
+        let data = self.draft.document().map(Stored::data);
+        prev_text.clear();
+        let is_delta = match (self.before, data) {
+            (Some(before), Some(data)) => delta::encode_reverse(before.data(), data, prev_text),
+            _ => false,
+        };
+        let prev = match self.before {
+            Some(_) if is_delta => {
+                Prev::Delta(std::str::from_utf8(prev_text).expect("a patch is made of UTF-8 text"))
+            }
+            Some(before) => Prev::Full(before.data()),
+            None => Prev::None,
+        };
+        let body_start = group.bytes.len();
+        op_line::encode_body(
+            &mut group.bytes,
+            &OpLine {
+                ts: self.ts,
+                kind: if data.is_some() { OpKind::Set } else { OpKind::Delete },
+                id: self.draft.id().into(),
+                prev,
+                data,
+                agent: None,
+                clock: None,
+                blind: self.blind,
+                undo: self.undo,
+                batch: self.batch,
+                seq: None,
+                at: None,
+            },
+        );
+        op_line::encode_trailer(&mut group.bytes, body_start, seq, group.at);
+    }
+}
+
+impl<T> Writer<T> {
+    /// The group that takes new commits: the newest, unless there is none or it is a buffer's worth.
+    fn open_group(&mut self, mode: WriteMode) -> &mut Group<T> {
+        // A group that failed once keeps its lines; what comes after begins another write, which their `at` must show.
+        let full = self.queue.back().is_none_or(|group| {
+            !mode.is_immediate() && group.bytes.len() >= (1 << 20)
+        });
+        if full {
+            let bytes = std::mem::take(&mut self.spare);
+            self.queue.push_back(Group::new(self.end, self.next_seq, bytes));
+        }
+        self.queue.back_mut().expect("a group was just added")
+    }
+
+    fn queued_ops(&self) -> u64 {
+        self.queue.iter().map(|group| group.ops).sum()
+    }
+
+    /// The time of a new operation; it never goes back, so that `ops` by time misses none.
+    fn tick(&mut self) -> String {
+        let now = Timestamp::now().as_millisecond();
+        self.last_millisecond = self.last_millisecond.max(now);
+        let time = Timestamp::from_millisecond(self.last_millisecond).unwrap_or(Timestamp::MAX);
+        time::format_timestamp(time)
+    }
+
+    /// Fails `group` and everything queued behind it, which was built on it.
+    fn fail_all(&mut self, group: Group<T>, error: &Error) {
+        self.end = group.at;
+        self.next_seq = group.first_seq;
+        self.queue.push_front(group);
+        for group in std::mem::take(&mut self.queue) {
+            self.ops_since_checkpoint = self.ops_since_checkpoint.saturating_sub(group.ops);
+            let _ = group.outcome.set(Err(error.clone()));
+        }
+        self.queued_bytes = 0;
+        self.pending.clear();
+    }
+}
+
+impl<T> Group<T> {
+    fn new(at: u64, first_seq: u64, mut bytes: Vec<u8>) -> Self {
+        bytes.clear();
+        Self {
+            at,
+            first_seq,
+            bytes,
+            ops: 0,
+            changes: Vec::new(),
+            outcome: Arc::default(),
+        }
+    }
+}
+
+fn write(log: &mut dyn Log, bytes: &[u8]) -> std::result::Result<(), WriteFailure> {
+    log.append(bytes).map_err(WriteFailure::NotWritten)?;
+    log.sync().map_err(WriteFailure::Unknown)
+}
+
+pub(crate) fn poisoned(cause: &Error) -> Error {
+    let error = Error::new(
+        ErrorKind::Poisoned,
+        format!(
+            "a sync failed, so what is on storage is unknown: {}; reads go on, reopen the store to write",
+            cause.message()
+        ),
+    )
+    .caused_by(cause.clone());
+    match cause.path() {
+        Some(path) => error.at_path(path),
+        None => error,
+    }
+}
+
+pub(crate) fn not_found(id: &str) -> Error {
+    Error::not_found(format!("record '{id}' not found"))
+}

@@ -1,0 +1,260 @@
+//! A document: its JSON bytes, and `T` decoded from them on demand.
+//!
+//! Invariant: the text is one JSON object on one line, valid UTF-8, as it stands on disk. Documents that came from one
+//! read share its buffer, so opening a store neither parses nor copies them.
+
+use std::fmt;
+use std::sync::{Arc, OnceLock};
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::format::json;
+use crate::{Error, ErrorKind, Result};
+
+/// The longest id, in bytes of UTF-8.
+pub const MAX_ID_BYTES: usize = 65_536;
+
+/// Types that a [`Store`](crate::Store) can hold: anything that serde turns into a JSON object and back.
+///
+/// Implemented for every type that can be; `serde_json::Value` and `Box<serde_json::value::RawValue>` (raw JSON) among them.
+pub trait Document: Serialize + DeserializeOwned + Send + Sync + 'static {}
+
+impl<T: Serialize + DeserializeOwned + Send + Sync + 'static> Document for T {}
+
+/// JSON text of one document, shared and cheap to clone.
+///
+/// ```
+/// use opslog::Store;
+/// let store: Store = Store::in_memory()?;
+/// store.set("a", &serde_json::json!({"n": 1}))?;
+/// let text = store.get_json("a")?.expect("just set");
+/// assert_eq!(text.as_str(), r#"{"n":1}"#);
+/// let value: serde_json::Value = text.decode()?;
+/// assert_eq!(value["n"], 1);
+/// # Ok::<(), opslog::Error>(())
+/// ```
+#[derive(Clone)]
+pub struct Json {
+    buffer: Arc<String>,
+    start: u32,
+    end: u32,
+}
+
+impl Json {
+    /// The text.
+    pub fn as_str(&self) -> &str {
+        slice(&self.buffer, self.start, self.end)
+    }
+
+    /// The text decoded as `U`.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidInput` when it does not fit `U`.
+    pub fn decode<U: DeserializeOwned>(&self) -> Result<U> {
+        decode(self.as_str())
+    }
+}
+
+impl From<String> for Json {
+    fn from(text: String) -> Self {
+        let end = u32::try_from(text.len()).expect("a document is far below 4 GiB");
+        Self {
+            buffer: Arc::new(text),
+            start: 0,
+            end,
+        }
+    }
+}
+
+impl fmt::Debug for Json {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl fmt::Display for Json {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl PartialEq for Json {
+    fn eq(&self, other: &Self) -> bool {
+        self.as_str() == other.as_str()
+    }
+}
+
+impl Eq for Json {}
+
+/// A document under its id, in a buffer that it may share, with `T` decoded at most once.
+pub(crate) struct Stored<T> {
+    buffer: Arc<String>,
+    id: (u32, u32),
+    data: (u32, u32),
+    decoded: OnceLock<Arc<T>>,
+}
+
+impl<T> Clone for Stored<T> {
+    fn clone(&self) -> Self {
+        Self {
+            buffer: Arc::clone(&self.buffer),
+            id: self.id,
+            data: self.data,
+            decoded: self.decoded.clone(),
+        }
+    }
+}
+
+impl<T> Stored<T> {
+    /// A document of its own buffer.
+    pub(crate) fn new(id: &str, data: &str) -> Self {
+        let mut text = String::with_capacity(id.len() + data.len());
+        text.push_str(id);
+        text.push_str(data);
+        let middle = offset(id.len());
+        let end = offset(text.len());
+        Self::shared(Arc::new(text), (0, middle), (middle, end))
+    }
+
+    /// A document whose id and data are ranges of a shared buffer.
+    pub(crate) fn shared(buffer: Arc<String>, id: (u32, u32), data: (u32, u32)) -> Self {
+        Self {
+            buffer,
+            id,
+            data,
+            decoded: OnceLock::new(),
+        }
+    }
+
+    pub(crate) fn id(&self) -> &str {
+        slice(&self.buffer, self.id.0, self.id.1)
+    }
+
+    pub(crate) fn data(&self) -> &str {
+        slice(&self.buffer, self.data.0, self.data.1)
+    }
+
+    pub(crate) fn json(&self) -> Json {
+        Json {
+            buffer: Arc::clone(&self.buffer),
+            start: self.data.0,
+            end: self.data.1,
+        }
+    }
+
+    /// Bytes of id and data.
+    pub(crate) fn size(&self) -> usize {
+        (self.id.1 - self.id.0) as usize + (self.data.1 - self.data.0) as usize
+    }
+}
+
+impl<T: Document> Stored<T> {
+    /// The decoded document; the first call decodes it.
+    pub(crate) fn decoded(&self) -> Result<&Arc<T>> {
+        if let Some(document) = self.decoded.get() {
+            return Ok(document);
+        }
+        let document: T = decode(self.data()).map_err(|error| {
+            Error::invalid(format!(
+                "document '{}' does not fit the store's type: {}",
+                self.id(),
+                error.message()
+            ))
+        })?;
+        Ok(self.decoded.get_or_init(|| Arc::new(document)))
+    }
+}
+
+fn slice(buffer: &str, start: u32, end: u32) -> &str {
+    buffer
+        .get(start as usize..end as usize)
+        .expect("ranges are made on character boundaries of their buffer")
+}
+
+fn offset(length: usize) -> u32 {
+    u32::try_from(length).expect("buffers are limited to 4 GiB")
+}
+
+fn decode<U: DeserializeOwned>(text: &str) -> Result<U> {
+    serde_json::from_str(text).map_err(|error| Error::invalid(error.to_string()).caused_by(error))
+}
+
+/// Accepts an id, or says what is wrong with it.
+pub(crate) fn check_id(id: &str) -> Result<()> {
+    if id.is_empty() {
+        return Err(Error::invalid("a document's id must not be empty"));
+    }
+    if id.len() > MAX_ID_BYTES {
+        return Err(Error::invalid(format!(
+            "a document's id must not be longer than {MAX_ID_BYTES} bytes; this one has {}",
+            id.len()
+        )));
+    }
+    Ok(())
+}
+
+/// The JSON text of `document`, on one line, if it is an object that reads back as it is.
+pub(crate) fn encode<T: Serialize>(id: &str, document: &T) -> Result<String> {
+    let text = serde_json::to_string(document).map_err(|error| {
+        Error::invalid(format!("document '{id}' cannot be written as JSON: {error}"))
+            .caused_by(error)
+    })?;
+    check_text(id, text, || finite::check(document))
+}
+
+/// As [`encode`], for text that is JSON already.
+pub(crate) fn encode_text(id: &str, text: &str) -> Result<String> {
+    json::validate(text)
+        .map_err(|reason| Error::invalid(format!("document '{id}' is not valid JSON: {reason}")))?;
+    check_text(id, text.to_owned(), || Ok(()))
+}
+
+fn check_text(
+    id: &str,
+    mut text: String,
+    finite: impl FnOnce() -> std::result::Result<(), finite::NotFinite>,
+) -> Result<String> {
+    if !text.starts_with('{') {
+        text = json::compact(&text);
+    }
+    if !text.starts_with('{') {
+        return Err(Error::invalid(format!(
+            "document '{id}' must be a JSON object, not {}",
+            describe(&text)
+        )));
+    }
+    if u32::try_from(text.len()).is_err() {
+        return Err(Error::invalid(format!("document '{id}' is larger than 4 GiB")));
+    }
+    // serde_json writes a number that is not finite as `null`: only a text with a null needs the second look.
+    if memchr::memmem::find(text.as_bytes(), b"null").is_some() {
+        finite().map_err(|error| {
+            Error::new(
+                ErrorKind::InvalidInput,
+                format!("document '{id}' contains {error}, which JSON cannot express"),
+            )
+        })?;
+    }
+    // Raw JSON passes through as it was given, line breaks included; a log line must not have any.
+    if memchr::memchr3(b'\n', b'\r', b'\t', text.as_bytes()).is_some() {
+        text = json::compact(&text);
+    }
+    Ok(text)
+}
+
+fn describe(text: &str) -> &'static str {
+    match text.as_bytes().first() {
+        Some(b'[') => "an array",
+        Some(b'"') => "a string",
+        Some(b't' | b'f') => "a boolean",
+        Some(b'n') => "null",
+        _ => "a number",
+    }
+}
+
+mod finite;
+
+#[cfg(test)]
+mod tests;

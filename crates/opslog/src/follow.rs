@@ -1,0 +1,339 @@
+//! Seeing what another process wrote: `refresh`, `tail`, `watch`.
+//!
+//! A reader remembers its place in the log. With nothing new it reads a few bytes; with k new operations, those. When the writer has made a checkpoint it goes on in
+//! the new log by sequence number; when the writer has taken back what the reader had seen, the reader loads the store anew and says so.
+
+use std::sync::Arc;
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use crate::backend::Backend;
+use crate::document::Document;
+use crate::engine::{Engine, lock};
+use crate::format::manifest::Manifest;
+use crate::format::op_line;
+use crate::open::{load_consistent, read_manifest, replay};
+use crate::op::{Cursor, Operation};
+use crate::oplog::{self, LogLine, Start};
+use crate::{Error, ErrorKind, Result, time};
+
+/// What came since the last look.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Tail {
+    /// The new operations, oldest first.
+    pub operations: Vec<Operation>,
+    /// Whether the store was loaded anew, because what had been seen was taken back, or is not kept any more; then the documents may have changed by
+    /// more than `operations`.
+    pub rewound: bool,
+}
+
+/// How far a reader has read.
+#[derive(Debug, Clone)]
+pub(crate) struct Position {
+    log: String,
+    /// Where the next line begins.
+    offset: u64,
+    next_seq: u64,
+    /// The last line read: where it begins, its checksum, its bytes' length.
+    last: Option<LastLine>,
+    last_time: Option<String>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct LastLine {
+    offset: u64,
+    length: usize,
+    seq: u64,
+    check: u32,
+}
+
+impl Position {
+    /// At the beginning of the log that `manifest` names.
+    pub(crate) fn start(manifest: &Manifest, first_seq: u64) -> Self {
+        Self {
+            log: manifest.active_ops.clone(),
+            offset: 0,
+            next_seq: first_seq,
+            last: None,
+            last_time: None,
+        }
+    }
+
+    /// Moves behind `line`.
+    pub(crate) fn pass(&mut self, line: &LogLine<'_>) {
+        self.offset = line.offset + line.raw.len() as u64;
+        self.next_seq = line.seq + 1;
+        self.last = Some(LastLine {
+            offset: line.offset,
+            length: line.raw.len(),
+            seq: line.seq,
+            check: op_line::body_check(line.raw),
+        });
+        self.last_time = Some(line.op.ts.to_owned());
+    }
+
+    /// The time of the last line, in milliseconds since 1970; 0 without one.
+    pub(crate) fn last_millisecond(&self) -> i64 {
+        let time = self.last_time.as_deref().and_then(time::parse_timestamp);
+        time.map_or(0, jiff::Timestamp::as_millisecond)
+    }
+
+    /// Whether the last line read is still where it was.
+    fn still_holds(&self, backend: &dyn Backend) -> Result<bool> {
+        let Some(last) = self.last else {
+            return Ok(true);
+        };
+        let mut bytes = vec![0; last.length];
+        let read = backend.read_at(&self.log, last.offset, &mut bytes)?;
+        Ok(read == last.length && op_line::body_check(&bytes) == last.check)
+    }
+}
+
+/// What a look at the log found.
+enum Look {
+    New(Vec<Operation>),
+    /// What had been read is no longer there.
+    Gone,
+}
+
+impl<T: Document> Engine<T> {
+    /// Applies what other processes wrote since the last look.
+    pub(crate) fn tail(&self) -> Result<Tail> {
+        self.ensure_open()?;
+        if !self.options.read_only {
+            // The only writer has seen everything.
+            return Ok(Tail::default());
+        }
+        let mut position = lock(&self.follower);
+        match self.look(&mut position) {
+            Ok(Look::New(operations)) => Ok(Tail {
+                operations,
+                rewound: false,
+            }),
+            Ok(Look::Gone) => self.rewind(&mut position),
+            // A file that went away while it was read: a checkpoint came in between.
+            Err(error) if error.kind() == ErrorKind::NotFound => self.rewind(&mut position),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn look(&self, position: &mut Position) -> Result<Look> {
+        let backend = &*self.backend;
+        let manifest = read_manifest(backend)?.ok_or_else(|| {
+            Error::not_found("the store is gone").at_path(backend.location())
+        })?;
+        if manifest.active_ops != position.log {
+            return self.follow_checkpoint(position, manifest);
+        }
+        if !position.still_holds(backend)? {
+            return Ok(Look::Gone);
+        }
+        self.read_on(position).map(Look::New)
+    }
+
+    /// Applies the lines behind `position`.
+    fn read_on(&self, position: &mut Position) -> Result<Vec<Operation>> {
+        let log = self.backend.open(&position.log)?;
+        let start = Start {
+            position: position.offset,
+            seq: Some(position.next_seq),
+        };
+        let mut operations = Vec::new();
+        let mut state = None;
+        let from = position.next_seq;
+        oplog::read(&*log, start, &mut |line| {
+            if line.seq >= from {
+                operations.push(Operation::from_line(line)?);
+                replay(state.get_or_insert_with(|| self.state_mut()), line)?;
+            }
+            position.pass(line);
+            Ok(())
+        })?;
+        drop(state);
+        let mut writer = lock(&self.writer);
+        writer.ops_since_checkpoint += operations.len() as u64;
+        writer.next_seq = position.next_seq;
+        writer.end = position.offset;
+        Ok(operations)
+    }
+
+    /// The writer has begun a new log: reads the rest of the old one, then on in the new one, by sequence number.
+    fn follow_checkpoint(&self, position: &mut Position, manifest: Manifest) -> Result<Look> {
+        let Some(ours) = &manifest.ours else {
+            return Ok(Look::Gone);
+        };
+        let archives = |manifest: &Manifest| manifest.archive_segments.clone();
+        let barrier = self.manifest().ours.as_ref().map_or(0, |ours| ours.undo_floor);
+        if archives(&manifest) != archives(&self.manifest()) || ours.undo_floor != barrier {
+            // Documents went to an archive, or were migrated, without an operation.
+            return Ok(Look::Gone);
+        }
+        if ours.log_seq > position.next_seq {
+            let Some(sealed) = ours.sealed.iter().find(|log| log.path == position.log) else {
+                return Ok(Look::Gone);
+            };
+            let continues = sealed.seq + sealed.ops == ours.log_seq;
+            if !continues || !position.still_holds(&*self.backend)? {
+                return Ok(Look::Gone);
+            }
+        }
+        let mut operations = Vec::new();
+        if ours.log_seq > position.next_seq {
+            operations = self.read_on(position)?;
+        } else if !self.holds_in(position, &manifest, ours.log_seq)? {
+            return Ok(Look::Gone);
+        }
+        let next_seq = position.next_seq;
+        position.log.clone_from(&manifest.active_ops);
+        position.offset = 0;
+        position.next_seq = ours.log_seq;
+        position.last = None;
+        let since = self.read_from(position, next_seq)?;
+        operations.extend(since);
+        self.set_manifest(manifest);
+        Ok(Look::New(operations))
+    }
+
+    /// Reads the new log from its beginning, applying what has a number from `next_seq` on.
+    fn read_from(&self, position: &mut Position, next_seq: u64) -> Result<Vec<Operation>> {
+        let log = self.backend.open(&position.log)?;
+        let start = Start {
+            position: 0,
+            seq: Some(position.next_seq),
+        };
+        let mut operations = Vec::new();
+        let outcome = oplog::read(&*log, start, &mut |line| {
+            if line.seq >= next_seq {
+                operations.push(Operation::from_line(line)?);
+                replay(&mut self.state_mut(), line)?;
+            }
+            position.pass(line);
+            Ok(())
+        })?;
+        let mut writer = lock(&self.writer);
+        writer.ops_since_checkpoint = outcome.count;
+        writer.next_seq = position.next_seq;
+        writer.end = position.offset;
+        writer.log_name.clone_from(&position.log);
+        Ok(operations)
+    }
+
+    /// Whether the last operation that was read is the one that the new log (or the end of the old one) has.
+    fn holds_in(&self, position: &Position, manifest: &Manifest, log_seq: u64) -> Result<bool> {
+        let Some(last) = position.last else {
+            return Ok(position.next_seq == log_seq);
+        };
+        if last.seq < log_seq {
+            // The new log begins right behind it; the old one still shows whether it was sealed as it was read.
+            return match position.still_holds(&*self.backend) {
+                Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
+                result => result,
+            };
+        }
+        let log = self.backend.open(&manifest.active_ops)?;
+        let start = Start {
+            position: 0,
+            seq: Some(log_seq),
+        };
+        let mut holds = false;
+        oplog::read(&*log, start, &mut |line| {
+            if line.seq == last.seq {
+                holds = op_line::body_check(line.raw) == last.check;
+            }
+            Ok(())
+        })?;
+        Ok(holds)
+    }
+
+    /// Loads the store anew; the operations that came since, as far as they are kept, are in the answer.
+    fn rewind(&self, position: &mut Position) -> Result<Tail> {
+        let seen = position.last.map(|last| Cursor {
+            seq: last.seq,
+            check: last.check,
+        });
+        let loaded = load_consistent(&self.options, &*self.backend)?;
+        *position = loaded.position;
+        *self.state_mut() = loaded.state;
+        self.set_manifest(loaded.manifest);
+        {
+            let mut writer = lock(&self.writer);
+            writer.ops_since_checkpoint = loaded.outcome.count;
+            writer.next_seq = loaded.outcome.next_seq;
+            writer.end = loaded.outcome.end;
+            writer.log_name.clone_from(&position.log);
+        }
+        let operations = match seen {
+            Some(cursor) => match self.ops(cursor.into()) {
+                Ok(operations) => operations,
+                Err(error)
+                    if matches!(error.kind(), ErrorKind::Conflict | ErrorKind::NotFound) =>
+                {
+                    Vec::new()
+                }
+                Err(error) => return Err(error),
+            },
+            None => Vec::new(),
+        };
+        Ok(Tail {
+            operations,
+            rewound: true,
+        })
+    }
+
+    /// Brings the documents up to date.
+    pub(crate) fn refresh(&self) -> Result<()> {
+        self.tail().map(drop)
+    }
+}
+
+/// A thread that looks for news.
+pub(crate) struct Watch {
+    stop: mpsc::Sender<()>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Watch {
+    /// Calls `callback` with the news every `interval`, and with errors, until it is dropped.
+    pub(crate) fn start<T: Document>(
+        engine: &Arc<Engine<T>>,
+        interval: Duration,
+        mut callback: impl FnMut(Result<Tail>) + Send + 'static,
+    ) -> Result<Self> {
+        let (stop, stopped) = mpsc::channel();
+        let engine = Arc::downgrade(engine);
+        let run = move || {
+            while stopped.recv_timeout(interval) == Err(RecvTimeoutError::Timeout) {
+                let Some(engine) = engine.upgrade() else {
+                    return;
+                };
+                match engine.tail() {
+                    Ok(tail) if tail.operations.is_empty() && !tail.rewound => {}
+                    Err(error) if error.kind() == ErrorKind::Closed => return,
+                    news => callback(news),
+                }
+            }
+        };
+        let thread = thread::Builder::new()
+            .name("opslog-watch".to_owned())
+            .spawn(run)
+            .map_err(|error| Error::io("start a thread to watch", "", error))?;
+        Ok(Self {
+            stop,
+            thread: Some(thread),
+        })
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        // The thread may have ended already.
+        let _ = self.stop.send(());
+        if let Some(thread) = self.thread.take()
+            && thread.thread().id() != thread::current().id()
+        {
+            let _ = thread.join();
+        }
+    }
+}

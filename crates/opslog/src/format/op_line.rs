@@ -1,0 +1,502 @@
+//! One line of an op log (`docs/format.md` §2).
+//!
+//! A line with a checksum was written by opslog: once the checksum holds, its text is cut up without parsing it again.
+//! Any other line is the reference's and is checked in full. The log's writer encodes; readers and recovery decode.
+
+use std::borrow::Cow;
+
+use super::json;
+use crate::time::parse_timestamp;
+
+/// The longest id, in bytes.
+pub(crate) const ID_BYTES_MAX: usize = 65_536;
+
+/// `,"crc":"xxxxxxxx"}`
+const CHECKSUM_BYTES: usize = 18;
+const CHECKSUM_KEY: &[u8] = b",\"crc\":\"";
+
+/// What an operation does to its document.
+///
+/// ```
+/// assert_ne!(opslog::OpKind::Set, opslog::OpKind::Delete);
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum OpKind {
+    /// The document is created or replaced.
+    Set,
+    /// The document is removed.
+    Delete,
+}
+
+/// What the document was before the operation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Prev<'a> {
+    /// There was none (or, in a blind line, nobody knew).
+    None,
+    /// The whole document, as JSON text.
+    Full(&'a str),
+    /// The reverse patch, as JSON text.
+    Delta(&'a str),
+}
+
+/// The place of a line in its commit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct BatchMark {
+    /// From 0, always below `count`.
+    pub(crate) index: u32,
+    /// How many lines the commit has.
+    pub(crate) count: u32,
+}
+
+/// One operation, with its JSON parts as they are written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct OpLine<'a> {
+    pub(crate) ts: &'a str,
+    pub(crate) kind: OpKind,
+    pub(crate) id: Cow<'a, str>,
+    pub(crate) prev: Prev<'a>,
+    /// The document: present exactly when `kind` is [`OpKind::Set`].
+    pub(crate) data: Option<&'a str>,
+    pub(crate) agent: Option<Cow<'a, str>>,
+    pub(crate) clock: Option<u64>,
+    pub(crate) blind: bool,
+    pub(crate) undo: bool,
+    pub(crate) batch: Option<BatchMark>,
+    pub(crate) seq: Option<u64>,
+    pub(crate) at: Option<u64>,
+}
+
+/// Why a line is not an operation.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Flaw {
+    /// It is not UTF-8.
+    NotUtf8,
+    /// Its bytes are not those that were written.
+    Checksum { stored: u32, computed: u32 },
+    /// It is not a valid operation, for this reason.
+    Malformed(String),
+}
+
+impl std::fmt::Display for Flaw {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::NotUtf8 => f.write_str("the line is not UTF-8"),
+            Self::Checksum { stored, computed } => write!(
+                f,
+                "the line's checksum is {computed:08x}, but {stored:08x} was written"
+            ),
+            Self::Malformed(reason) => f.write_str(reason),
+        }
+    }
+}
+
+/// Appends the part of the line that stays the same when it is copied to another log: all keys before `seq`.
+pub(crate) fn encode_body(out: &mut Vec<u8>, line: &OpLine<'_>) {
+    out.extend_from_slice(b"{\"ts\":");
+    json::write_string(out, line.ts);
+    out.extend_from_slice(match line.kind {
+        OpKind::Set => b",\"op\":\"set\",\"id\":",
+        OpKind::Delete => b",\"op\":\"delete\",\"id\":",
+    });
+    json::write_string(out, &line.id);
+    out.extend_from_slice(b",\"prev\":");
+    out.extend_from_slice(match line.prev {
+        Prev::None => b"null",
+        Prev::Full(text) | Prev::Delta(text) => text.as_bytes(),
+    });
+    if let Some(data) = line.data {
+        out.extend_from_slice(b",\"data\":");
+        out.extend_from_slice(data.as_bytes());
+    }
+    if let Some(agent) = &line.agent {
+        out.extend_from_slice(b",\"agent\":");
+        json::write_string(out, agent);
+    }
+    if let Some(clock) = line.clock {
+        out.extend_from_slice(b",\"clock\":");
+        json::write_number(out, clock);
+    }
+    if let Prev::Delta(_) = line.prev {
+        out.extend_from_slice(b",\"encoding\":\"delta\"");
+    }
+    if line.blind {
+        out.extend_from_slice(b",\"blind\":true");
+    }
+    if line.undo {
+        out.extend_from_slice(b",\"undo\":true");
+    }
+    if let Some(batch) = line.batch {
+        out.extend_from_slice(b",\"batch\":[");
+        json::write_number(out, batch.index.into());
+        out.push(b',');
+        json::write_number(out, batch.count.into());
+        out.push(b']');
+    }
+}
+
+/// Appends the rest of the line whose body begins at `body_start`: `seq`, `at`, the checksum and the newline.
+pub(crate) fn encode_trailer(out: &mut Vec<u8>, body_start: usize, seq: u64, at: u64) {
+    out.extend_from_slice(b",\"seq\":");
+    json::write_number(out, seq);
+    out.extend_from_slice(b",\"at\":");
+    json::write_number(out, at);
+    let checksum = crc32c::crc32c(out.get(body_start..).unwrap_or_default());
+    out.extend_from_slice(CHECKSUM_KEY);
+    super::write_checksum(out, checksum);
+    out.extend_from_slice(b"\"}\n");
+}
+
+/// Whether the line (without its newline) ends the way a line with a checksum does.
+pub(crate) fn line_has_checksum(line: &[u8]) -> bool {
+    split_checksum(line).is_some()
+}
+
+/// The line's bytes before `,"seq":` if it has a checksum, otherwise before its closing brace: the same in every log it is copied to.
+pub(crate) fn body(line: &[u8]) -> &[u8] {
+    split_checksum(line)
+        .and_then(|(checked, _)| strip_number(checked, b",\"at\":"))
+        .and_then(|rest| strip_number(rest, b",\"seq\":"))
+        .unwrap_or_else(|| {
+            let line = line.trim_ascii();
+            line.strip_suffix(b"}").unwrap_or(line).trim_ascii_end()
+        })
+}
+
+/// The checksum of the line's [`body`].
+pub(crate) fn body_check(line: &[u8]) -> u32 {
+    crc32c::crc32c(body(line))
+}
+
+/// The operation in `line`, which comes without its newline.
+pub(crate) fn decode(line: &[u8]) -> Result<OpLine<'_>, Flaw> {
+    let Some((checked, digits)) = split_checksum(line) else {
+        let text = std::str::from_utf8(line).map_err(|_| Flaw::NotUtf8)?;
+        return decode_any(text, false);
+    };
+    let stored = super::read_checksum(digits)
+        .ok_or_else(|| malformed("crc must be eight lowercase hexadecimal digits"))?;
+    let computed = crc32c::crc32c(checked);
+    if stored != computed {
+        return Err(Flaw::Checksum { stored, computed });
+    }
+    let text = std::str::from_utf8(checked).map_err(|_| Flaw::NotUtf8)?;
+    if let Some(operation) = decode_canonical(text) {
+        return Ok(operation);
+    }
+    decode_any(std::str::from_utf8(line).map_err(|_| Flaw::NotUtf8)?, true)
+}
+
+/// The checked bytes and the digits of the checksum.
+fn split_checksum(line: &[u8]) -> Option<(&[u8], &[u8])> {
+    let (checked, trailer) = line.split_at_checked(line.len().checked_sub(CHECKSUM_BYTES)?)?;
+    let digits = trailer.strip_prefix(CHECKSUM_KEY)?.strip_suffix(b"\"}")?;
+    Some((checked, digits))
+}
+
+/// What stands before `key` and the number at the end.
+fn strip_number<'a>(bytes: &'a [u8], key: &[u8]) -> Option<&'a [u8]> {
+    let digits = bytes
+        .iter()
+        .rev()
+        .take_while(|byte| byte.is_ascii_digit())
+        .count();
+    if digits == 0 {
+        return None;
+    }
+    bytes.get(..bytes.len() - digits)?.strip_suffix(key)
+}
+
+/// Cuts up a line whose checksum holds (given without it) and that has exactly our keys in exactly our order.
+fn decode_canonical(text: &str) -> Option<OpLine<'_>> {
+    let mut rest = Rest { text, position: 0 };
+    rest.skip("{\"ts\":")?;
+    let ts = match rest.string()? {
+        Cow::Borrowed(ts) => ts,
+        Cow::Owned(_) => return None,
+    };
+    parse_timestamp(ts)?;
+    rest.skip(",\"op\":\"")?;
+    let kind = if rest.skip("set\"").is_some() {
+        OpKind::Set
+    } else {
+        rest.skip("delete\"")?;
+        OpKind::Delete
+    };
+    rest.skip(",\"id\":")?;
+    let id = rest.string()?;
+    if id.is_empty() || id.len() > ID_BYTES_MAX {
+        return None;
+    }
+    rest.skip(",\"prev\":")?;
+    let prev = match rest.skip("null") {
+        Some(()) => None,
+        None => Some(rest.object()?),
+    };
+    let data = match kind {
+        OpKind::Set => {
+            rest.skip(",\"data\":")?;
+            Some(rest.object()?)
+        }
+        OpKind::Delete => None,
+    };
+    let agent = match rest.skip(",\"agent\":") {
+        Some(()) => Some(rest.string()?),
+        None => None,
+    };
+    let clock = rest.number_after(",\"clock\":").ok()?;
+    let delta = rest.skip(",\"encoding\":\"delta\"").is_some();
+    let blind = rest.skip(",\"blind\":true").is_some();
+    let undo = rest.skip(",\"undo\":true").is_some();
+    let batch = rest.batch().ok()?;
+    let seq = rest.number_after(",\"seq\":").ok()?;
+    let at = rest.number_after(",\"at\":").ok()?;
+    (rest.position == text.len()).then_some(OpLine {
+        ts,
+        kind,
+        id,
+        prev: prev_of(prev, delta),
+        data,
+        agent,
+        clock,
+        blind,
+        undo,
+        batch,
+        seq,
+        at,
+    })
+}
+
+/// The part of a line that is still to be read.
+struct Rest<'a> {
+    text: &'a str,
+    position: usize,
+}
+
+impl<'a> Rest<'a> {
+    fn skip(&mut self, expected: &str) -> Option<()> {
+        let rest = self.text.as_bytes().get(self.position..)?;
+        rest.starts_with(expected.as_bytes())
+            .then(|| self.position += expected.len())
+    }
+
+    fn value(&mut self) -> Option<&'a str> {
+        let end = json::skip_value(self.text.as_bytes(), self.position)?;
+        let value = self.text.get(self.position..end)?;
+        self.position = end;
+        Some(value)
+    }
+
+    fn object(&mut self) -> Option<&'a str> {
+        self.value().filter(|value| value.starts_with('{'))
+    }
+
+    fn string(&mut self) -> Option<Cow<'a, str>> {
+        self.value().and_then(json::unescape)
+    }
+
+    fn number(&mut self) -> Option<u64> {
+        let value = self.value()?;
+        value
+            .starts_with(|c: char| c.is_ascii_digit())
+            .then_some(())?;
+        value.parse().ok()
+    }
+
+    /// `None` where the key is not there.
+    fn number_after(&mut self, key: &str) -> Result<Option<u64>, NotCanonical> {
+        match self.skip(key) {
+            Some(()) => self.number().map(Some).ok_or(NotCanonical),
+            None => Ok(None),
+        }
+    }
+
+    /// `None` where the key is not there.
+    fn batch(&mut self) -> Result<Option<BatchMark>, NotCanonical> {
+        match self.skip(",\"batch\":[") {
+            Some(()) => self.batch_mark().map(Some).ok_or(NotCanonical),
+            None => Ok(None),
+        }
+    }
+
+    fn batch_mark(&mut self) -> Option<BatchMark> {
+        let index = self.number()?.try_into().ok()?;
+        self.skip(",")?;
+        let count = self.number()?.try_into().ok()?;
+        self.skip("]")?;
+        (index < count).then_some(BatchMark { index, count })
+    }
+}
+
+/// A key is there, but its value is not as opslog writes it.
+struct NotCanonical;
+
+/// The members of a line that mean something, as they are written. Of a repeated key the last one counts, as for the reference.
+#[derive(Default)]
+struct Fields<'a> {
+    ts: Option<&'a str>,
+    op: Option<&'a str>,
+    id: Option<&'a str>,
+    prev: Option<&'a str>,
+    data: Option<&'a str>,
+    agent: Option<&'a str>,
+    clock: Option<&'a str>,
+    encoding: Option<&'a str>,
+    blind: Option<&'a str>,
+    undo: Option<&'a str>,
+    batch: Option<&'a str>,
+    seq: Option<&'a str>,
+    at: Option<&'a str>,
+    crc: Option<&'a str>,
+}
+
+impl<'a> Fields<'a> {
+    fn read(text: &'a str) -> Option<Self> {
+        let mut fields = Self::default();
+        for (raw_key, value) in json::members(text)? {
+            let field = match &*json::unescape_key(raw_key) {
+                "ts" => &mut fields.ts,
+                "op" => &mut fields.op,
+                "id" => &mut fields.id,
+                "prev" => &mut fields.prev,
+                "data" => &mut fields.data,
+                "agent" => &mut fields.agent,
+                "clock" => &mut fields.clock,
+                "encoding" => &mut fields.encoding,
+                "blind" => &mut fields.blind,
+                "undo" => &mut fields.undo,
+                "batch" => &mut fields.batch,
+                "seq" => &mut fields.seq,
+                "at" => &mut fields.at,
+                "crc" => &mut fields.crc,
+                _ => continue,
+            };
+            *field = Some(value);
+        }
+        Some(fields)
+    }
+
+    /// Whether it has a key that only opslog writes, and never without a checksum.
+    fn is_ours(&self) -> bool {
+        [
+            self.blind, self.undo, self.batch, self.seq, self.at, self.crc,
+        ]
+        .iter()
+        .any(Option::is_some)
+    }
+}
+
+/// Checks and reads a line in any layout.
+fn decode_any(text: &str, has_checksum: bool) -> Result<OpLine<'_>, Flaw> {
+    json::validate(text).map_err(|reason| malformed(format!("not JSON: {reason}")))?;
+    let fields = Fields::read(text).ok_or_else(|| malformed("not a JSON object"))?;
+    // Otherwise a flipped bit in the key of the checksum would turn the check off.
+    if !has_checksum && fields.is_ours() {
+        return Err(malformed("written by opslog, but its checksum is missing"));
+    }
+    let kind = match fields.op {
+        Some("\"set\"") => OpKind::Set,
+        Some("\"delete\"") => OpKind::Delete,
+        _ => return Err(malformed("op must be \"set\" or \"delete\"")),
+    };
+    let delta = match fields.encoding {
+        None | Some("\"full\"") => false,
+        Some("\"delta\"") => true,
+        Some(_) => return Err(malformed("encoding must be \"full\" or \"delta\"")),
+    };
+    let prev = match fields.prev {
+        None => return Err(malformed("prev is missing")),
+        Some("null") => None,
+        Some(prev) if prev.starts_with('{') => Some(prev),
+        Some(_) => return Err(malformed("prev must be an object or null")),
+    };
+    let data = match (kind, fields.data) {
+        (OpKind::Set, Some(data)) if data.starts_with('{') => Some(data),
+        (OpKind::Set, _) => return Err(malformed("data of a set must be an object")),
+        (OpKind::Delete, None) => None,
+        (OpKind::Delete, Some(_)) => return Err(malformed("a delete must not have data")),
+    };
+    Ok(OpLine {
+        ts: read_time(fields.ts)?,
+        kind,
+        id: read_id(fields.id)?,
+        prev: prev_of(prev, delta),
+        data,
+        agent: fields
+            .agent
+            .map(|raw| read_string(raw, "agent"))
+            .transpose()?,
+        clock: read_number(fields.clock, "clock")?,
+        blind: read_flag(fields.blind, "blind")?,
+        undo: read_flag(fields.undo, "undo")?,
+        batch: fields.batch.map(read_batch).transpose()?,
+        seq: read_number(fields.seq, "seq")?,
+        at: read_number(fields.at, "at")?,
+    })
+}
+
+fn prev_of(prev: Option<&str>, delta: bool) -> Prev<'_> {
+    match prev {
+        None => Prev::None,
+        Some(patch) if delta => Prev::Delta(patch),
+        Some(document) => Prev::Full(document),
+    }
+}
+
+fn read_time(raw: Option<&str>) -> Result<&str, Flaw> {
+    raw.and_then(|raw| raw.strip_prefix('"')?.strip_suffix('"'))
+        .filter(|ts| parse_timestamp(ts).is_some())
+        .ok_or_else(|| malformed("ts must be an ISO 8601 time"))
+}
+
+fn read_id(raw: Option<&str>) -> Result<Cow<'_, str>, Flaw> {
+    let id = read_string(raw.ok_or_else(|| malformed("id is missing"))?, "id")?;
+    if id.len() > ID_BYTES_MAX {
+        return Err(malformed(format!(
+            "id has {} bytes, and at most {ID_BYTES_MAX} are allowed",
+            id.len()
+        )));
+    }
+    Ok(id)
+}
+
+fn read_string<'a>(raw: &'a str, name: &str) -> Result<Cow<'a, str>, Flaw> {
+    if !raw.starts_with('"') || raw == "\"\"" {
+        return Err(malformed(format!("{name} must be a non-empty string")));
+    }
+    json::unescape(raw).ok_or_else(|| {
+        malformed(format!(
+            "{name} has a lone surrogate (half a character), which UTF-8 cannot express"
+        ))
+    })
+}
+
+fn read_number(raw: Option<&str>, name: &str) -> Result<Option<u64>, Flaw> {
+    raw.map(|raw| {
+        serde_json::from_str(raw)
+            .map_err(|_| malformed(format!("{name} must be a non-negative integer")))
+    })
+    .transpose()
+}
+
+fn read_flag(raw: Option<&str>, name: &str) -> Result<bool, Flaw> {
+    match raw {
+        None | Some("false") => Ok(false),
+        Some("true") => Ok(true),
+        Some(_) => Err(malformed(format!("{name} must be true"))),
+    }
+}
+
+fn read_batch(raw: &str) -> Result<BatchMark, Flaw> {
+    serde_json::from_str::<(u32, u32)>(raw)
+        .ok()
+        .filter(|(index, count)| index < count)
+        .map(|(index, count)| BatchMark { index, count })
+        .ok_or_else(|| malformed("batch must be [index, count] with index below count"))
+}
+
+fn malformed(reason: impl Into<String>) -> Flaw {
+    Flaw::Malformed(reason.into())
+}
+
+#[cfg(test)]
+mod tests;

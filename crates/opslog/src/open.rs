@@ -1,0 +1,551 @@
+//! Opening a store: lock, manifest, snapshot, log, repair, migration.
+//!
+//! Only a manifest that is *not found* means that there is no store, and only where no snapshot or log holds anything either; every other
+//! failure to read is an error. A read-only open takes no lock and writes nothing.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use jiff::Timestamp;
+
+use crate::backend::{Backend, Log};
+use crate::checkpoint::{Change, create_log, discard, nonce, put_manifest, write_snapshot};
+use crate::commit::Guard;
+use crate::document::{Document, Stored};
+use crate::engine::{Engine, Parts, Writer, lock};
+use crate::follow::Position;
+use crate::format::manifest::{self, ArchiveFacts, Manifest, Ours, SealedLog, Stats};
+use crate::format::op_line::OpKind;
+use crate::oplog::{self, DamageKind, LogLine, Outcome, Start};
+use crate::options::{Options, Residency};
+use crate::state::{Lookup, State};
+use crate::{Error, ErrorKind, Result, load, paths, time};
+
+/// How often a reader starts over because a writer replaced the files it was about to read.
+const READ_TRIES: usize = 20;
+
+/// What recovery found when the store was opened.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct OpenReport {
+    /// The parts of logs that were left out, in their order.
+    pub damage: Vec<DamageReport>,
+}
+
+/// A part of a log that was left out when the store was opened.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct DamageReport {
+    /// The log.
+    pub path: String,
+    /// Where the part begins in it.
+    pub offset: u64,
+    /// How long it is.
+    pub bytes: u64,
+    /// Whether it had been acknowledged.
+    pub kind: DamageKind,
+    /// What is wrong with it.
+    pub reason: String,
+}
+
+/// The documents and the end of the log, as they were read.
+pub(crate) struct Loaded<T> {
+    pub(crate) manifest: Manifest,
+    pub(crate) state: State<T>,
+    pub(crate) outcome: Outcome,
+    pub(crate) position: Position,
+    /// Whether opslog wrote the manifest last.
+    ours: bool,
+}
+
+/// Opens the store on `backend`.
+pub(crate) fn open<T: Document>(
+    options: Options,
+    backend: Arc<dyn Backend>,
+) -> Result<Arc<Engine<T>>> {
+    check_options(&options)?;
+    let engine = if options.read_only {
+        open_read_only(options, backend)?
+    } else {
+        open_for_writing(options, backend)?
+    };
+    let engine = Arc::new(engine);
+    engine.background.attach(&engine);
+    migrate(&engine)?;
+    Ok(engine)
+}
+
+fn check_options(options: &Options) -> Result<()> {
+    if options.version == Some(0) {
+        return Err(Error::invalid("a store's version must be at least 1"));
+    }
+    if options.read_only && options.skip_load {
+        return Err(Error::invalid(
+            "read_only and skip_load together leave nothing to do; choose one",
+        ));
+    }
+    Ok(())
+}
+
+fn open_read_only<T: Document>(options: Options, backend: Arc<dyn Backend>) -> Result<Engine<T>> {
+    let loaded = load_consistent(&options, &*backend)?;
+    let report = report(&loaded.manifest.active_ops, &loaded.outcome, &options)?;
+    Ok(Engine::new(Parts {
+        writer: Writer {
+            next_seq: loaded.outcome.next_seq,
+            ops_since_checkpoint: loaded.outcome.count,
+            end: loaded.outcome.end,
+            ..Writer::new(loaded.manifest.active_ops.clone())
+        },
+        options,
+        backend,
+        report,
+        state: loaded.state,
+        manifest: loaded.manifest,
+        position: loaded.position,
+    }))
+}
+
+/// Reads the store beside a writer, which may replace the files between two reads: then it starts over.
+pub(crate) fn load_consistent<T: Document>(
+    options: &Options,
+    backend: &dyn Backend,
+) -> Result<Loaded<T>> {
+    let mut tries = 0;
+    loop {
+        let manifest = read_manifest(backend)?.ok_or_else(|| no_store(backend))?;
+        let result = load_all(options, backend, manifest.clone());
+        tries += 1;
+        match result {
+            Err(error) if tries < READ_TRIES => {
+                // Whatever went wrong, a manifest that is the same afterwards had nothing to do with it.
+                if read_manifest(backend)?.as_ref() == Some(&manifest) {
+                    return Err(missing_file_is_damage(error));
+                }
+            }
+            result => return result.map_err(missing_file_is_damage),
+        }
+    }
+}
+
+fn no_store(backend: &dyn Backend) -> Error {
+    Error::not_found("there is no store here; open it for writing once to create it")
+        .at_path(backend.location())
+}
+
+/// A file that the manifest names must be there.
+fn missing_file_is_damage(error: Error) -> Error {
+    if error.kind() != ErrorKind::NotFound || error.path().is_none() {
+        return error;
+    }
+    let path = error.path().map(std::path::Path::to_path_buf).unwrap_or_default();
+    Error::corrupt("a file that the manifest names is missing; restore it from a backup, nothing was changed")
+        .at_path(path)
+        .caused_by(error)
+}
+
+fn open_for_writing<T: Document>(options: Options, backend: Arc<dyn Backend>) -> Result<Engine<T>> {
+    if !options.create && read_manifest(&*backend)?.is_none() {
+        return Err(no_store(&*backend));
+    }
+    backend.initialize()?;
+    let lock = backend.lock()?;
+    let manifest = match read_manifest(&*backend)? {
+        Some(manifest) => manifest,
+        None => create(&*backend, &options)?,
+    };
+    let loaded = load_all(&options, &*backend, manifest).map_err(missing_file_is_damage)?;
+    let report = report(&loaded.manifest.active_ops, &loaded.outcome, &options)?;
+    keep_damaged_bytes(&*backend, &loaded.manifest.active_ops, &loaded.outcome)?;
+    let log = open_log(&*backend, &loaded.manifest.active_ops, &loaded.outcome)?;
+    remove_leftovers(&*backend, &loaded);
+    let writer = Writer {
+        end: log.end(),
+        log: Some(log),
+        next_seq: loaded.outcome.next_seq,
+        ops_since_checkpoint: loaded.outcome.count,
+        last_millisecond: loaded.position.last_millisecond(),
+        lock: Some(lock),
+        ..Writer::new(loaded.manifest.active_ops.clone())
+    };
+    Ok(Engine::new(Parts {
+        options,
+        backend,
+        report,
+        state: loaded.state,
+        manifest: loaded.manifest,
+        writer,
+        position: loaded.position,
+    }))
+}
+
+/// Opens the log behind its last good line, cutting off what is torn, and terminates that line.
+fn open_log(backend: &dyn Backend, name: &str, outcome: &Outcome) -> Result<Box<dyn Log>> {
+    let mut log = backend.open_log(name, outcome.end)?;
+    if !outcome.terminated {
+        log.append(b"\n")?;
+        log.sync()?;
+    }
+    Ok(log)
+}
+
+pub(crate) fn read_manifest(backend: &dyn Backend) -> Result<Option<Manifest>> {
+    let bytes = match backend.read(paths::MANIFEST) {
+        Ok(bytes) => bytes,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    let manifest = manifest::decode(&bytes).map_err(|error| {
+        let place = format!("{}/{}", backend.location(), paths::MANIFEST);
+        error.at_path(place)
+    })?;
+    for path in [&manifest.current_snapshot, &manifest.active_ops] {
+        paths::validate_store_path(path)?;
+    }
+    for path in &manifest.archive_segments {
+        paths::validate_store_path(path)?;
+    }
+    Ok(Some(manifest))
+}
+
+/// Makes an empty store: snapshot and log first, then the manifest that names them.
+fn create(backend: &dyn Backend, options: &Options) -> Result<Manifest> {
+    ensure_nothing_is_lost(backend)?;
+    let version = options.version.unwrap_or(1);
+    let snapshot = write_snapshot::<()>(backend, version, std::iter::empty())?;
+    let (log_name, _log) = create_log(backend)?;
+    let now = time::format_timestamp(Timestamp::now());
+    let manifest = Manifest {
+        version,
+        current_snapshot: snapshot.name,
+        active_ops: log_name,
+        active_agent_ops: None,
+        archive_segments: Vec::new(),
+        stats: Stats {
+            active_records: 0,
+            archived_records: 0,
+            ops_count: 0,
+            created: now.clone(),
+            last_checkpoint: now,
+        },
+        ours: Some(Ours {
+            generation: 1,
+            nonce: nonce(),
+            snapshot: snapshot.facts,
+            ..Ours::default()
+        }),
+    };
+    put_manifest(backend, &manifest)?;
+    Ok(manifest)
+}
+
+/// Without a manifest, snapshots and logs may only be the empty ones of a creation that a crash cut short.
+fn ensure_nothing_is_lost(backend: &dyn Backend) -> Result<()> {
+    for prefix in [paths::SNAPSHOTS, paths::OPS] {
+        for object in backend.list(prefix)? {
+            let name = &object.name;
+            let lines_allowed = if paths::parse_snapshot(name).is_some() {
+                1
+            } else if paths::parse_ops(name).is_some() || paths::parse_agent_ops(name).is_some() {
+                0
+            } else {
+                continue;
+            };
+            let content = load::read_all(&*backend.open(name)?)?;
+            let lines = content
+                .split(|byte| *byte == b'\n')
+                .filter(|line| !line.trim_ascii().is_empty());
+            if lines.count() > lines_allowed {
+                return Err(Error::corrupt(format!(
+                    "the manifest is missing, but {name} holds data; restore manifest.json from a backup, nothing was changed"
+                ))
+                .at_path(format!("{}/{}", backend.location(), paths::MANIFEST)));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Reads snapshot and log.
+fn load_all<T: Document>(
+    options: &Options,
+    backend: &dyn Backend,
+    mut manifest: Manifest,
+) -> Result<Loaded<T>> {
+    check_version(options, &manifest)?;
+    if manifest.active_agent_ops.is_some() {
+        return Err(Error::new(
+            ErrorKind::UnsupportedVersion,
+            "the store was written by several agents, which this version does not read; open it with the agents' program",
+        )
+        .at_path(backend.location()));
+    }
+    let mut state = if options.skip_load {
+        State::default()
+    } else {
+        load::load(backend, &manifest, options.residency)?
+    };
+    let ours = manifest.ours.is_some();
+    if !ours {
+        manifest.ours = Some(adopt(backend, &manifest)?);
+    }
+    let first_seq = manifest.ours.as_ref().map_or(0, |ours| ours.log_seq);
+    let log = backend.open(&manifest.active_ops)?;
+    let mut position = Position::start(&manifest, first_seq);
+    let start = Start {
+        position: 0,
+        seq: Some(first_seq),
+    };
+    let outcome = oplog::read(&*log, start, &mut |line| {
+        position.pass(line);
+        if options.skip_load {
+            return Ok(());
+        }
+        replay(&mut state, line)
+    })?;
+    Ok(Loaded {
+        manifest,
+        state,
+        outcome,
+        position,
+        ours,
+    })
+}
+
+/// Applies one line of the log.
+pub(crate) fn replay<T>(state: &mut State<T>, line: &LogLine<'_>) -> Result<()> {
+    let id = &line.op.id;
+    let known = match state.lookup(id) {
+        Lookup::Here(_) => true,
+        Lookup::Absent => false,
+        Lookup::InBase(base) => base.contains(id),
+    };
+    match (line.op.kind, line.op.data) {
+        (OpKind::Set, Some(data)) => state.put(Stored::new(id, data), known),
+        _ if known => state.remove(id),
+        _ => {}
+    }
+    Ok(())
+}
+
+fn check_version(options: &Options, manifest: &Manifest) -> Result<()> {
+    match options.version {
+        Some(version) if version < manifest.version => Err(Error::new(
+            ErrorKind::UnsupportedVersion,
+            format!(
+                "the store has version {}, newer than the version {version} asked for; use a newer program",
+                manifest.version
+            ),
+        )),
+        Some(version) if version > manifest.version && options.skip_load => Err(Error::invalid(
+            "a store cannot be migrated in skip_load mode; open it once without",
+        )),
+        _ => Ok(()),
+    }
+}
+
+/// What the manifest would say if opslog had written it: the reference's other logs are the history.
+fn adopt(backend: &dyn Backend, manifest: &Manifest) -> Result<Ours> {
+    let mut ours = Ours::default();
+    let Some(active) = paths::parse_ops(&manifest.active_ops) else {
+        return Ok(ours);
+    };
+    let mut logs: Vec<(u64, String)> = backend
+        .list(paths::OPS)?
+        .into_iter()
+        .filter_map(|object| Some((paths::parse_ops(&object.name)?, object.name)))
+        .filter(|(milliseconds, _)| *milliseconds < active)
+        .collect();
+    logs.sort_unstable();
+    for (_, path) in logs {
+        let log = backend.open(&path)?;
+        let start = Start {
+            position: 0,
+            seq: None,
+        };
+        let mut last = None;
+        let outcome = oplog::read(&*log, start, &mut |line| {
+            last = Some(line.op.ts.to_owned());
+            Ok(())
+        })?;
+        if outcome.count > 0 {
+            ours.sealed.push(SealedLog {
+                path,
+                bytes: outcome.end,
+                seq: ours.log_seq,
+                ops: outcome.count,
+                sealed_at: last.unwrap_or_default(),
+            });
+            ours.log_seq += outcome.count;
+        }
+    }
+    ours.undo_floor = ours.log_seq;
+    ours.archives = manifest.archive_segments.iter().map(unknown_archive).collect();
+    Ok(ours)
+}
+
+/// An archive segment of which nothing is known but its name.
+fn unknown_archive(path: &String) -> ArchiveFacts {
+    ArchiveFacts {
+        path: path.clone(),
+        bytes: 0,
+        crc: 0,
+        documents: 0,
+    }
+}
+
+/// Turns what was read into the report, and says it once in the log.
+fn report(log_name: &str, outcome: &Outcome, options: &Options) -> Result<OpenReport> {
+    let mut report = OpenReport::default();
+    for damage in &outcome.damage {
+        if options.strict && damage.kind == DamageKind::Damaged {
+            return Err(Error::corrupt(format!(
+                "the log is damaged, and strict refuses to leave anything out: {}",
+                damage.reason
+            ))
+            .at_path(log_name)
+            .at_offset(damage.range.start));
+        }
+        let entry = DamageReport {
+            path: log_name.to_owned(),
+            offset: damage.range.start,
+            bytes: damage.range.end - damage.range.start,
+            kind: damage.kind,
+            reason: damage.reason.clone(),
+        };
+        tracing::warn!(path = entry.path, offset = entry.offset, bytes = entry.bytes, kind = ?entry.kind, reason = entry.reason, "a part of the log was left out");
+        report.damage.push(entry);
+    }
+    Ok(report)
+}
+
+/// Copies the bytes that recovery leaves out to a file beside the log, once.
+fn keep_damaged_bytes(backend: &dyn Backend, log_name: &str, outcome: &Outcome) -> Result<()> {
+    if outcome.damage.is_empty() {
+        return Ok(());
+    }
+    let log = backend.open(log_name)?;
+    let size = log.size()?;
+    let kept_name = paths::damaged(log_name);
+    let mut kept = match backend.read(&kept_name) {
+        Ok(kept) => kept,
+        Err(error) if error.kind() == ErrorKind::NotFound => Vec::new(),
+        Err(error) => return Err(error),
+    };
+    let before = kept.len();
+    for damage in &outcome.damage {
+        let end = damage.range.end.min(size);
+        let length = usize::try_from(end.saturating_sub(damage.range.start)).unwrap_or(usize::MAX);
+        let mut bytes = vec![0; length];
+        let read = log.read_at(damage.range.start, &mut bytes)?;
+        bytes.truncate(read);
+        let means_something = bytes.iter().any(|byte| !matches!(byte, b'\n' | 0));
+        if means_something && memchr::memmem::find(&kept, &bytes).is_none() {
+            kept.extend_from_slice(&bytes);
+            kept.push(b'\n');
+        }
+    }
+    if kept.len() > before {
+        backend.put(&kept_name, &kept)?;
+    }
+    Ok(())
+}
+
+/// Removes what an interrupted writer left: unfinished files, and finished ones that no manifest came to name.
+fn remove_leftovers<T>(backend: &dyn Backend, loaded: &Loaded<T>) {
+    let manifest = &loaded.manifest;
+    let is_sealed = |name: &str| {
+        let mut sealed = manifest.ours.iter().flat_map(|ours| &ours.sealed);
+        sealed.any(|log| log.path == name)
+    };
+    for prefix in [paths::MANIFEST, paths::SNAPSHOTS, paths::OPS, paths::ARCHIVE] {
+        let Ok(objects) = backend.list(prefix) else {
+            continue;
+        };
+        for name in objects.into_iter().map(|object| object.name) {
+            let superseded = paths::parse_snapshot(&name).is_some()
+                && name != manifest.current_snapshot
+                || loaded.ours
+                    && paths::parse_ops(&name).is_some()
+                    && name != manifest.active_ops
+                    && !is_sealed(&name)
+                || loaded.ours
+                    && paths::parse_archive(&name).is_some()
+                    && !manifest.archive_segments.contains(&name);
+            if superseded || paths::is_temporary(&name) {
+                discard(backend, &name);
+            }
+        }
+    }
+}
+
+/// Brings the documents to the version asked for: all of them, or, when one fails, none.
+fn migrate<T: Document>(engine: &Engine<T>) -> Result<()> {
+    let from = engine.manifest().version;
+    let Some(to) = engine.options.version.filter(|to| *to > from) else {
+        return Ok(());
+    };
+    let mut migrated = State::with_capacity(0);
+    let frozen = engine.state().freeze();
+    for document in frozen.iter() {
+        let document = document?;
+        let document = match &engine.options.migrate {
+            None => document,
+            Some(migrate) => migrate_one(&document, from, &**migrate)?,
+        };
+        migrated.put(document, false);
+    }
+    drop(frozen);
+    if engine.options.read_only {
+        *engine.state_mut() = migrated;
+        return Ok(());
+    }
+    engine.replace_state(migrated, to)
+}
+
+impl<T: Document> Engine<T> {
+    /// Makes a checkpoint of `state`, at version `version`, and goes on with it.
+    fn replace_state(&self, state: State<T>, version: u32) -> Result<()> {
+        let began = Instant::now();
+        let _turn = lock(&self.checkpointing);
+        let mut writer = self.quiesce(self.writer()?)?;
+        let cut = self.cut(&mut writer);
+        let frozen = state.freeze();
+        let snapshot = write_snapshot(&*self.backend, version, frozen.iter())?;
+        let change = Change {
+            version,
+            archives: None,
+            undo_barrier: true,
+        };
+        let mut writer = self.switch(writer, &cut, snapshot, change, began)?;
+        if self.options.residency == Residency::Memory {
+            *self.state_mut() = state;
+            return Ok(());
+        }
+        self.reload_state(&mut writer)
+    }
+
+    /// Reads the documents anew from the storage. The writer must be quiet.
+    pub(crate) fn reload_state(&self, _writer: &mut Guard<'_, T>) -> Result<()> {
+        let loaded = load_all(&self.options, &*self.backend, (*self.manifest()).clone())?;
+        *self.state_mut() = loaded.state;
+        Ok(())
+    }
+}
+
+fn migrate_one<T>(
+    document: &Stored<T>,
+    from: u32,
+    migrate: &crate::options::Migration,
+) -> Result<Stored<T>> {
+    let id = document.id();
+    let value = document.json().decode()?;
+    let value = migrate(value, from).map_err(|error| {
+        Error::invalid(format!(
+            "the migration of document '{id}' failed, nothing was changed: {error}"
+        ))
+        .caused_by(error)
+    })?;
+    let text = crate::document::encode(id, &value)?;
+    Ok(Stored::new(id, &text))
+}

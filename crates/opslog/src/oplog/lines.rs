@@ -1,0 +1,102 @@
+//! The lines of a file, in pieces: constant memory, whatever the file's size.
+
+use crate::Result;
+use crate::backend::Object;
+
+const PIECE: usize = 1 << 20;
+
+/// Reads lines one after the other from `position` on.
+pub(crate) struct Lines<'o> {
+    object: &'o dyn Object,
+    buffer: Vec<u8>,
+    /// The unread part of `buffer`.
+    start: usize,
+    filled: usize,
+    /// Offset in the file of `buffer[0]`.
+    base: u64,
+    at_end: bool,
+}
+
+/// A line and where it is.
+pub(crate) struct Line<'a> {
+    /// Without its newline.
+    pub(crate) bytes: &'a [u8],
+    pub(crate) offset: u64,
+    /// Whether it ends with a newline: only the last line of a file may not.
+    pub(crate) terminated: bool,
+}
+
+impl Line<'_> {
+    /// The offset behind the line and its newline.
+    pub(crate) fn end(&self) -> u64 {
+        self.offset + self.bytes.len() as u64 + u64::from(self.terminated)
+    }
+
+    pub(crate) fn is_blank(&self) -> bool {
+        self.bytes.iter().all(|byte| matches!(byte, b' ' | b'\t' | b'\r'))
+    }
+}
+
+impl<'o> Lines<'o> {
+    pub(crate) fn new(object: &'o dyn Object, position: u64) -> Self {
+        Self {
+            object,
+            buffer: Vec::new(),
+            start: 0,
+            filled: 0,
+            base: position,
+            at_end: false,
+        }
+    }
+
+    /// The next line; `None` at the end of the file.
+    pub(crate) fn next(&mut self) -> Result<Option<Line<'_>>> {
+        let mut searched = self.start;
+        loop {
+            let unsearched = self.buffer.get(searched..self.filled).unwrap_or_default();
+            if let Some(found) = memchr::memchr(b'\n', unsearched) {
+                let end = searched + found;
+                return Ok(Some(self.take(end, true)));
+            }
+            searched = self.filled;
+            if self.at_end {
+                break;
+            }
+            searched -= self.read_on()?;
+        }
+        if self.start == self.filled {
+            return Ok(None);
+        }
+        let end = self.filled;
+        Ok(Some(self.take(end, false)))
+    }
+
+    fn take(&mut self, end: usize, terminated: bool) -> Line<'_> {
+        let start = self.start;
+        self.start = end + usize::from(terminated);
+        Line {
+            bytes: self.buffer.get(start..end).unwrap_or_default(),
+            offset: self.base + start as u64,
+            terminated,
+        }
+    }
+
+    /// Reads another piece behind what is there; returns by how much the present content moved to the front.
+    fn read_on(&mut self) -> Result<usize> {
+        let moved = self.start;
+        self.buffer.copy_within(self.start..self.filled, 0);
+        self.filled -= moved;
+        self.start = 0;
+        self.base += moved as u64;
+        if self.buffer.len() - self.filled < PIECE / 2 {
+            // A line longer than the buffer doubles it; else this happens once.
+            let length = (self.buffer.len() * 2).max(PIECE);
+            self.buffer.resize(length, 0);
+        }
+        let free = self.buffer.get_mut(self.filled..).unwrap_or_default();
+        let read = self.object.read_at(self.base + self.filled as u64, free)?;
+        self.filled += read;
+        self.at_end = read == 0;
+        Ok(moved)
+    }
+}

@@ -1,0 +1,30 @@
+//! Reading an op log: its lines, the judgement of what is damaged, and commits from the newest back.
+
+mod backward;
+mod lines;
+mod tail;
+
+pub(crate) use backward::Backward;
+pub(crate) use lines::Lines;
+pub use tail::DamageKind;
+pub(crate) use tail::{Outcome, Start, read};
+
+use crate::format::op_line::OpLine;
+
+/// One good line of a log.
+pub(crate) struct LogLine<'a> {
+    /// The line's bytes, without its newline.
+    pub(crate) raw: &'a [u8],
+    /// Where it begins in the log.
+    pub(crate) offset: u64,
+    /// The number of the operation in the store.
+    pub(crate) seq: u64,
+    pub(crate) op: OpLine<'a>,
+}
+
+impl LogLine<'_> {
+    /// Whether it is the last one of its commit.
+    pub(crate) fn ends_commit(&self) -> bool {
+        self.op.batch.is_none_or(|batch| batch.index + 1 == batch.count)
+    }
+}

@@ -1,0 +1,180 @@
+//! What a caller may choose when opening a store: plain data with defaults.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::Value;
+
+type Failure = Box<dyn std::error::Error + Send + Sync>;
+
+/// When a write returns, and so what a crash can take.
+///
+/// | mode | the call returns | a killed process loses | a power cut loses |
+/// |---|---|---|---|
+/// | `Immediate` | after the operation is on stable storage | nothing | nothing |
+/// | `Group` | when the operation is in the log's buffer and visible | at most the last `interval` | the same |
+/// | `Async` | as `Group`, and never waits for the disk unless the buffer is full | what was not flushed | the same |
+///
+/// What was lost is always the newest: the surviving operations are a prefix, and no batch is cut.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum WriteMode {
+    /// Each write waits for its sync; concurrent writers share one.
+    #[default]
+    Immediate,
+    /// Writes are flushed together: after `size` operations (that caller waits), or after `interval`.
+    Group {
+        /// Operations that fill the buffer.
+        size: usize,
+        /// The longest time that an operation stays in it.
+        interval: Duration,
+    },
+    /// Writes are flushed in the background, after `size` operations or `interval`.
+    Async {
+        /// Operations that wake the background flush.
+        size: usize,
+        /// The longest time that an operation waits for it.
+        interval: Duration,
+    },
+}
+
+impl WriteMode {
+    /// `Group` with the usual 50 operations and 100 milliseconds.
+    #[must_use]
+    pub fn group() -> Self {
+        Self::Group {
+            size: 50,
+            interval: Duration::from_millis(100),
+        }
+    }
+
+    /// `Async` with the usual 50 operations and 100 milliseconds.
+    #[must_use]
+    pub fn asynchronous() -> Self {
+        Self::Async {
+            size: 50,
+            interval: Duration::from_millis(100),
+        }
+    }
+
+    pub(crate) fn is_immediate(self) -> bool {
+        self == Self::Immediate
+    }
+
+    /// Operations that fill the buffer, and how long one may stay there.
+    pub(crate) fn buffer(self) -> Option<(usize, Duration)> {
+        match self {
+            Self::Immediate => None,
+            Self::Group { size, interval } | Self::Async { size, interval } => {
+                Some((size.max(1), interval))
+            }
+        }
+    }
+}
+
+/// How long replaced logs are kept, and so how far `history`, `ops` and `undo` reach back across checkpoints.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum Retention {
+    /// Everything since the store was created.
+    #[default]
+    All,
+    /// Logs that were sealed within this time.
+    Age(Duration),
+    /// As many of the newest logs as fit into this many bytes.
+    Bytes(u64),
+    /// Only the operations since the last checkpoint.
+    None,
+}
+
+/// How `undo` takes back the newest commit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum UndoMode {
+    /// By cutting it off the log, as if it had not been; where a checkpoint has sealed it, by appending the reverse commit.
+    #[default]
+    Truncate,
+    /// Always by appending the reverse commit, so that the log tells the whole story.
+    Append,
+}
+
+/// Where the automatic checkpoint is made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum CheckpointMode {
+    /// On a thread of the store's own, beside the writers.
+    #[default]
+    Background,
+    /// In the write that reaches the threshold, which returns when the checkpoint is done.
+    Blocking,
+}
+
+/// Where documents are while the store is open.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum Residency {
+    /// All in memory.
+    #[default]
+    Memory,
+    /// On storage; read when asked for and cached within a budget. For stores larger than memory, and for opening at once.
+    OnDemand {
+        /// Bytes of documents to keep in memory.
+        cache_bytes: usize,
+    },
+}
+
+/// Changes a document of an older version of the application into the present one: document, its version.
+pub(crate) type Migration = dyn Fn(Value, u32) -> Result<Value, Failure> + Send + Sync;
+
+/// All choices; [`StoreBuilder`](crate::StoreBuilder) sets them.
+#[derive(Clone)]
+pub(crate) struct Options {
+    /// `None`: 100, or as many as the snapshot has documents, whichever is more.
+    pub(crate) checkpoint_threshold: Option<u64>,
+    pub(crate) checkpoint_on_close: bool,
+    pub(crate) checkpoint_mode: CheckpointMode,
+    pub(crate) version: Option<u32>,
+    pub(crate) migrate: Option<Arc<Migration>>,
+    pub(crate) read_only: bool,
+    pub(crate) skip_load: bool,
+    pub(crate) create: bool,
+    pub(crate) write_mode: WriteMode,
+    pub(crate) os_buffered: bool,
+    pub(crate) retention: Retention,
+    pub(crate) undo_mode: UndoMode,
+    pub(crate) strict: bool,
+    pub(crate) residency: Residency,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            checkpoint_threshold: None,
+            checkpoint_on_close: true,
+            checkpoint_mode: CheckpointMode::default(),
+            version: None,
+            migrate: None,
+            read_only: false,
+            skip_load: false,
+            create: true,
+            write_mode: WriteMode::default(),
+            os_buffered: false,
+            retention: Retention::default(),
+            undo_mode: UndoMode::default(),
+            strict: false,
+            residency: Residency::default(),
+        }
+    }
+}
+
+impl fmt::Debug for Options {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Options")
+            .field("write_mode", &self.write_mode)
+            .field("read_only", &self.read_only)
+            .field("skip_load", &self.skip_load)
+            .field("residency", &self.residency)
+            .finish_non_exhaustive()
+    }
+}

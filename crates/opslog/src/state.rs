@@ -1,0 +1,441 @@
+//! The documents: id -> document in insertion order; applying an operation, taking the last one back, frozen views.
+//!
+//! Documents live in *slots*, contiguous in insertion order; a table maps an id's hash to its slot. An update keeps its slot, a
+//! delete leaves a hole, a set after a delete takes a new slot at the end. Slots are kept in chunks that a frozen view shares with the
+//! state: whoever writes next copies the chunk it changes, so a view costs nothing to take and never changes.
+//!
+//! Invariant: after `apply` of an operation, `take_back` of the same operation gives the state before it, order included. That
+//! holds for the operations since the last call of [`State::forget_holes`], newest first.
+//!
+//! A state may lie on top of a [`Base`], documents that stay on storage (`Residency::OnDemand`): then the slots hold only what is new, and
+//! `over` what became of documents of the base.
+
+use std::collections::HashMap;
+use std::hash::BuildHasher;
+use std::sync::Arc;
+
+use hashbrown::{DefaultHashBuilder, HashTable};
+
+use crate::Result;
+use crate::base::Base;
+use crate::document::Stored;
+use crate::format::op_line::OpKind;
+
+const CHUNK: usize = 512;
+
+type Slot<T> = Option<Stored<T>>;
+type Chunk<T> = Vec<Slot<T>>;
+type Slots<T> = Vec<Arc<Chunk<T>>>;
+
+/// What became of documents of the base: `None` when deleted, else the newer document in the old place.
+type Over<T> = HashMap<Box<str>, Option<Stored<T>>>;
+
+/// One change to the state: a set of a document, or the delete of one that is there.
+pub(crate) enum Change<T> {
+    Set {
+        document: Stored<T>,
+        /// Whether the id had a document before.
+        update: bool,
+    },
+    Delete(Box<str>),
+}
+
+impl<T> Change<T> {
+    pub(crate) fn id(&self) -> &str {
+        match self {
+            Self::Set { document, .. } => document.id(),
+            Self::Delete(id) => id,
+        }
+    }
+}
+
+/// Where a document was found.
+pub(crate) enum Lookup<'a, T> {
+    Here(&'a Stored<T>),
+    Absent,
+    /// Nothing newer is known than what the base has.
+    InBase(&'a Arc<Base>),
+}
+
+/// Where a deleted document had its place.
+#[derive(Clone, Copy)]
+enum Hole {
+    Slot(u32),
+    InBase,
+}
+
+/// An operation that `take_back` was given is not the last one that was applied.
+#[derive(Debug)]
+pub(crate) struct OutOfOrder;
+
+pub(crate) struct State<T> {
+    slots: Arc<Slots<T>>,
+    slot_count: usize,
+    table: HashTable<u32>,
+    hasher: DefaultHashBuilder,
+    /// The places of deleted documents, in the order of deletion: what `take_back` of a delete needs.
+    holes: Vec<Hole>,
+    base: Option<Arc<Base>>,
+    over: Arc<Over<T>>,
+    /// How many documents of the base are deleted.
+    base_deleted: usize,
+    bytes: u64,
+}
+
+impl<T> Clone for State<T> {
+    fn clone(&self) -> Self {
+        Self {
+            slots: Arc::clone(&self.slots),
+            slot_count: self.slot_count,
+            table: self.table.clone(),
+            hasher: self.hasher.clone(),
+            holes: self.holes.clone(),
+            base: self.base.clone(),
+            over: Arc::clone(&self.over),
+            base_deleted: self.base_deleted,
+            bytes: self.bytes,
+        }
+    }
+}
+
+impl<T> Default for State<T> {
+    fn default() -> Self {
+        Self::with_capacity(0)
+    }
+}
+
+impl<T> State<T> {
+    pub(crate) fn with_capacity(documents: usize) -> Self {
+        Self {
+            slots: Arc::default(),
+            slot_count: 0,
+            table: HashTable::with_capacity(documents),
+            hasher: DefaultHashBuilder::default(),
+            holes: Vec::new(),
+            base: None,
+            over: Arc::default(),
+            base_deleted: 0,
+            bytes: 0,
+        }
+    }
+
+    pub(crate) fn on(base: Arc<Base>) -> Self {
+        Self {
+            base: Some(base),
+            ..Self::default()
+        }
+    }
+
+    /// Number of documents.
+    pub(crate) fn len(&self) -> usize {
+        let below = self.base.as_ref().map_or(0, |base| base.len());
+        self.table.len() + below - self.base_deleted
+    }
+
+    /// Bytes of ids and documents held in memory.
+    pub(crate) fn resident_bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    pub(crate) fn base(&self) -> Option<&Arc<Base>> {
+        self.base.as_ref()
+    }
+
+    pub(crate) fn lookup(&self, id: &str) -> Lookup<'_, T> {
+        if let Some(document) = self.find(id).and_then(|slot| self.slot(slot)) {
+            return Lookup::Here(document);
+        }
+        let Some(base) = &self.base else {
+            return Lookup::Absent;
+        };
+        match self.over.get(id) {
+            Some(Some(document)) => Lookup::Here(document),
+            Some(None) => Lookup::Absent,
+            None => Lookup::InBase(base),
+        }
+    }
+
+    /// The document of `id`, read from the base where it is there.
+    pub(crate) fn get(&self, id: &str) -> Result<Option<Stored<T>>> {
+        match self.lookup(id) {
+            Lookup::Here(document) => Ok(Some(document.clone())),
+            Lookup::Absent => Ok(None),
+            Lookup::InBase(base) => base.get(id),
+        }
+    }
+
+    fn hash(&self, id: &str) -> u64 {
+        self.hasher.hash_one(id)
+    }
+
+    fn find(&self, id: &str) -> Option<u32> {
+        self.table
+            .find(self.hash(id), |&slot| {
+                self.slot(slot).is_some_and(|document| document.id() == id)
+            })
+            .copied()
+    }
+
+    fn slot(&self, slot: u32) -> Option<&Stored<T>> {
+        let slot = slot as usize;
+        self.slots.get(slot / CHUNK)?.get(slot % CHUNK)?.as_ref()
+    }
+}
+
+impl<T> State<T> {
+    /// A frozen picture of the whole state.
+    pub(crate) fn freeze(&self) -> Frozen<T> {
+        Frozen {
+            slots: Arc::clone(&self.slots),
+            base: self.base.clone(),
+            over: Arc::clone(&self.over),
+            len: self.len(),
+        }
+    }
+
+    pub(crate) fn apply(&mut self, change: Change<T>) {
+        match change {
+            Change::Set { document, update } => self.put(document, update),
+            Change::Delete(id) => self.remove(&id),
+        }
+    }
+
+    /// Sets a document; `update` says whether its id has one now, which the state cannot know of a document in the base.
+    pub(crate) fn put(&mut self, document: Stored<T>, update: bool) {
+        if let Some(slot) = self.find(document.id()) {
+            self.replace(slot, document);
+        } else if update && self.is_in_base(document.id()) {
+            self.bytes += document.size() as u64;
+            let id = document.id().into();
+            Arc::make_mut(&mut self.over).insert(id, Some(document));
+        } else {
+            self.push(document);
+        }
+    }
+
+    /// Deletes `id`, which has a document.
+    pub(crate) fn remove(&mut self, id: &str) {
+        let hash = self.hash(id);
+        if let Some(slot) = self.find(id) {
+            if let Ok(entry) = self.table.find_entry(hash, |&candidate| candidate == slot) {
+                entry.remove();
+            }
+            self.write_slot(slot, None);
+            self.holes.push(Hole::Slot(slot));
+        } else if self.is_in_base(id) {
+            Arc::make_mut(&mut self.over).insert(id.into(), None);
+            self.base_deleted += 1;
+            self.holes.push(Hole::InBase);
+        }
+    }
+
+    /// Whether a document that is in no slot, and is known to exist, must be in the base.
+    fn is_in_base(&self, id: &str) -> bool {
+        self.base.is_some() && !matches!(self.over.get(id), Some(None))
+    }
+
+    /// Takes back the operation that was applied last: `id` had `previous` before it.
+    ///
+    /// # Errors
+    ///
+    /// [`OutOfOrder`] when the operation cannot have been the last one; the state must then be loaded anew.
+    pub(crate) fn take_back(
+        &mut self,
+        kind: OpKind,
+        id: &str,
+        previous: Option<Stored<T>>,
+    ) -> Result<(), OutOfOrder> {
+        match (kind, previous) {
+            (OpKind::Set, None) => self.pop(id),
+            (OpKind::Set, Some(previous)) => self.put_back(id, previous),
+            (OpKind::Delete, Some(previous)) => self.revive(previous),
+            (OpKind::Delete, None) => Err(OutOfOrder),
+        }
+    }
+
+    fn put_back(&mut self, id: &str, previous: Stored<T>) -> Result<(), OutOfOrder> {
+        if let Some(slot) = self.find(id) {
+            self.replace(slot, previous);
+            return Ok(());
+        }
+        match Arc::make_mut(&mut self.over).get_mut(id) {
+            Some(known @ Some(_)) => {
+                *known = Some(previous);
+                Ok(())
+            }
+            _ => Err(OutOfOrder),
+        }
+    }
+
+    /// Takes back a create: its slot must be the last one.
+    fn pop(&mut self, id: &str) -> Result<(), OutOfOrder> {
+        let last = self.slot_count.checked_sub(1).ok_or(OutOfOrder)?;
+        let slot = u32::try_from(last).map_err(|_| OutOfOrder)?;
+        if self.find(id) != Some(slot) {
+            return Err(OutOfOrder);
+        }
+        let hash = self.hash(id);
+        if let Ok(entry) = self.table.find_entry(hash, |&candidate| candidate == slot) {
+            entry.remove();
+        }
+        self.write_slot(slot, None);
+        let slots = Arc::make_mut(&mut self.slots);
+        if let Some(chunk) = slots.last_mut() {
+            Arc::make_mut(chunk).pop();
+            if chunk.is_empty() {
+                slots.pop();
+            }
+        }
+        self.slot_count -= 1;
+        Ok(())
+    }
+
+    /// Takes back a delete: the document returns to the place it had.
+    fn revive(&mut self, previous: Stored<T>) -> Result<(), OutOfOrder> {
+        match self.holes.last().copied().ok_or(OutOfOrder)? {
+            Hole::Slot(slot) => {
+                if self.slot(slot).is_some() || self.find(previous.id()).is_some() {
+                    return Err(OutOfOrder);
+                }
+                self.insert_into_table(previous.id().to_owned().as_str(), slot);
+                self.write_slot(slot, Some(previous));
+            }
+            Hole::InBase => {
+                let over = Arc::make_mut(&mut self.over);
+                let known = over.get_mut(previous.id()).ok_or(OutOfOrder)?;
+                if known.is_some() {
+                    return Err(OutOfOrder);
+                }
+                *known = Some(previous);
+                self.base_deleted -= 1;
+            }
+        }
+        self.holes.pop();
+        Ok(())
+    }
+
+    /// How many deletes can be taken back.
+    pub(crate) fn hole_count(&self) -> usize {
+        self.holes.len()
+    }
+
+    /// The `oldest` deletes will not be taken back any more: a checkpoint sealed them. Rewrites the slots where most of them are holes.
+    pub(crate) fn forget_holes(&mut self, oldest: usize) {
+        self.holes.drain(..oldest.min(self.holes.len()));
+        if self.holes.is_empty() && self.slot_count > 1024 && self.slot_count / 2 > self.table.len()
+        {
+            self.rewrite_slots();
+        }
+    }
+
+    fn rewrite_slots(&mut self) {
+        let old = std::mem::take(&mut self.slots);
+        self.slot_count = 0;
+        self.bytes = 0;
+        self.table.clear();
+        for document in old.iter().flat_map(|chunk| chunk.iter().flatten()) {
+            self.push(document.clone());
+        }
+    }
+
+    fn push(&mut self, document: Stored<T>) {
+        let slot = u32::try_from(self.slot_count).expect("fewer than 2^32 documents fit in memory");
+        self.bytes += document.size() as u64;
+        self.insert_slot_into_table(&document, slot);
+        let slots = Arc::make_mut(&mut self.slots);
+        match slots.last_mut() {
+            Some(chunk) if chunk.len() < CHUNK => Arc::make_mut(chunk).push(Some(document)),
+            _ => {
+                let mut chunk = Vec::with_capacity(CHUNK);
+                chunk.push(Some(document));
+                slots.push(Arc::new(chunk));
+            }
+        }
+        self.slot_count += 1;
+    }
+
+    fn insert_slot_into_table(&mut self, document: &Stored<T>, slot: u32) {
+        self.insert_into_table(document.id(), slot);
+    }
+
+    fn insert_into_table(&mut self, id: &str, slot: u32) {
+        let hash = self.hash(id);
+        let (slots, hasher) = (&self.slots, &self.hasher);
+        self.table.insert_unique(hash, slot, |&slot| {
+            let document = slots
+                .get(slot as usize / CHUNK)
+                .and_then(|chunk| chunk.get(slot as usize % CHUNK))
+                .and_then(Option::as_ref);
+            document.map_or(0, |document| hasher.hash_one(document.id()))
+        });
+    }
+
+    fn replace(&mut self, slot: u32, document: Stored<T>) {
+        self.write_slot(slot, Some(document));
+    }
+
+    fn write_slot(&mut self, slot: u32, document: Slot<T>) {
+        let slot = slot as usize;
+        let place = Arc::make_mut(&mut self.slots)
+            .get_mut(slot / CHUNK)
+            .and_then(|chunk| Arc::make_mut(chunk).get_mut(slot % CHUNK))
+            .expect("the table holds only slots that exist");
+        let added = document.as_ref().map_or(0, Stored::size) as u64;
+        let removed = place.as_ref().map_or(0, Stored::size) as u64;
+        *place = document;
+        self.bytes = self.bytes + added - removed;
+    }
+}
+
+/// The state as it was at one moment.
+pub(crate) struct Frozen<T> {
+    slots: Arc<Slots<T>>,
+    base: Option<Arc<Base>>,
+    over: Arc<Over<T>>,
+    len: usize,
+}
+
+impl<T> Clone for Frozen<T> {
+    fn clone(&self) -> Self {
+        Self {
+            slots: Arc::clone(&self.slots),
+            base: self.base.clone(),
+            over: Arc::clone(&self.over),
+            len: self.len,
+        }
+    }
+}
+
+impl<T> Frozen<T> {
+    pub(crate) fn len(&self) -> usize {
+        self.len
+    }
+
+    /// The documents in insertion order; only those of a base can fail to be read.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = Result<Stored<T>>> + use<'_, T> {
+        let below = self.base.iter().flat_map(|base| {
+            base.documents().filter_map(|document| match document {
+                Err(error) => Some(Err(error)),
+                Ok(document) => match self.over.get(document.id()) {
+                    None => Some(Ok(document)),
+                    Some(None) => None,
+                    Some(Some(newer)) => Some(Ok(newer.clone())),
+                },
+            })
+        });
+        below.chain(self.resident().cloned().map(Ok))
+    }
+
+    /// The documents held in slots, in insertion order: all of them, unless there is a base.
+    pub(crate) fn resident(&self) -> impl Iterator<Item = &Stored<T>> + use<'_, T> {
+        self.slots.iter().flat_map(|chunk| chunk.iter().flatten())
+    }
+
+    /// Whether all documents are in memory.
+    pub(crate) fn is_resident(&self) -> bool {
+        self.base.is_none()
+    }
+}
+
+#[cfg(test)]
+mod tests;

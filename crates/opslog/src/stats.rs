@@ -1,0 +1,143 @@
+//! Figures about an open store, and the facts of its manifest.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use crate::document::Document;
+use crate::engine::{Engine, lock};
+use crate::format::manifest::Manifest;
+use crate::open::read_manifest;
+use crate::{Error, Result, time};
+
+/// Figures about a store; see [`Store::stats`](crate::Store::stats).
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Stats {
+    /// Documents in the active set.
+    pub active_documents: u64,
+    /// Operations since the last checkpoint.
+    pub ops_since_checkpoint: u64,
+    /// Documents in archive segments.
+    pub archived_documents: u64,
+    /// Number of archive segments.
+    pub archive_segments: u64,
+    /// Bytes of the current snapshot.
+    pub snapshot_bytes: u64,
+    /// Bytes of operations in the active log.
+    pub log_bytes: u64,
+    /// Bytes of replaced logs that are kept for history.
+    pub history_bytes: u64,
+    /// Bytes of archive segments, where they are known.
+    pub archive_bytes: u64,
+    /// Bytes of ids and documents in memory.
+    pub memory_bytes: u64,
+    /// Parts of the log that were left out when the store was opened.
+    pub damage: u64,
+    /// The last checkpoint, if opslog made one.
+    pub last_checkpoint: Option<CheckpointStats>,
+}
+
+/// When a checkpoint was made, and what it cost.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct CheckpointStats {
+    /// When it was finished.
+    pub at: Timestamp,
+    /// How long it took.
+    pub duration: Duration,
+    /// Bytes of the snapshot that it wrote.
+    pub bytes: u64,
+}
+
+/// What a manifest says; see [`Store::manifest`](crate::Store::manifest).
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ManifestInfo {
+    /// The version of the application's documents.
+    pub version: u32,
+    /// Path of the current snapshot in the store.
+    pub current_snapshot: String,
+    /// Path of the active log in the store.
+    pub active_ops: String,
+    /// Paths of replaced logs that are kept for history, oldest first.
+    pub sealed_logs: Vec<String>,
+    /// Paths of the archive segments.
+    pub archive_segments: Vec<String>,
+    /// Documents in the current snapshot.
+    pub active_documents: u64,
+    /// Documents in archive segments.
+    pub archived_documents: u64,
+    /// When the store was created.
+    pub created: Timestamp,
+    /// When the last checkpoint was made.
+    pub last_checkpoint: Timestamp,
+}
+
+impl<T: Document> Engine<T> {
+    pub(crate) fn stats(&self) -> Result<Stats> {
+        self.ensure_open()?;
+        let manifest = self.current_manifest()?;
+        let ours = manifest.ours.clone().unwrap_or_default();
+        let (ops_since_checkpoint, log_bytes) = {
+            let writer = lock(&self.writer);
+            (writer.ops_since_checkpoint, writer.end)
+        };
+        let state = self.state();
+        Ok(Stats {
+            active_documents: state.len() as u64,
+            ops_since_checkpoint,
+            archived_documents: manifest.stats.archived_records,
+            archive_segments: manifest.archive_segments.len() as u64,
+            snapshot_bytes: self.backend.open(&manifest.current_snapshot)?.size()?,
+            log_bytes,
+            history_bytes: ours.sealed.iter().map(|log| log.bytes).sum(),
+            archive_bytes: ours.archives.iter().map(|archive| archive.bytes).sum(),
+            memory_bytes: state.resident_bytes(),
+            damage: self.report.damage.len() as u64,
+            last_checkpoint: ours.checkpoint.and_then(|cost| {
+                Some(CheckpointStats {
+                    at: time::parse_timestamp(&manifest.stats.last_checkpoint)?,
+                    duration: Duration::from_millis(cost.millis),
+                    bytes: cost.bytes,
+                })
+            }),
+        })
+    }
+
+    pub(crate) fn manifest_info(&self) -> Result<ManifestInfo> {
+        self.ensure_open()?;
+        let manifest = self.current_manifest()?;
+        let sealed = manifest.ours.iter().flat_map(|ours| &ours.sealed);
+        Ok(ManifestInfo {
+            version: manifest.version,
+            current_snapshot: manifest.current_snapshot.clone(),
+            active_ops: manifest.active_ops.clone(),
+            sealed_logs: sealed.map(|log| log.path.clone()).collect(),
+            archive_segments: manifest.archive_segments.clone(),
+            active_documents: manifest.stats.active_records,
+            archived_documents: manifest.stats.archived_records,
+            created: timestamp(&manifest.stats.created)?,
+            last_checkpoint: timestamp(&manifest.stats.last_checkpoint)?,
+        })
+    }
+
+    /// The manifest as it is now: a reader looks at the storage, the writer knows it.
+    pub(crate) fn current_manifest(&self) -> Result<Arc<Manifest>> {
+        if self.options.read_only
+            && let Some(mut manifest) = read_manifest(&*self.backend)?
+        {
+            if manifest.ours.is_none() {
+                manifest.ours.clone_from(&self.manifest().ours);
+            }
+            return Ok(Arc::new(manifest));
+        }
+        Ok(self.manifest())
+    }
+}
+
+fn timestamp(text: &str) -> Result<Timestamp> {
+    time::parse_timestamp(text)
+        .ok_or_else(|| Error::corrupt(format!("the manifest's time '{text}' cannot be read")))
+}

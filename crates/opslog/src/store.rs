@@ -1,0 +1,652 @@
+//! The public handle.
+
+use std::marker::PhantomData;
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use serde_json::Value;
+
+use crate::backend::{Backend, FsBackend, MemoryBackend};
+use crate::batch::Batch;
+use crate::document::{Document, Json};
+use crate::engine::{Engine, lock};
+use crate::follow::{Tail, Watch};
+use crate::op::{Operation, Since};
+use crate::open::OpenReport;
+use crate::options::{
+    CheckpointMode, Options, Residency, Retention, UndoMode, WriteMode,
+};
+use crate::stats::{ManifestInfo, Stats};
+use crate::stream::{OpStream, SnapshotStream};
+use crate::view::View;
+use crate::{Result, open};
+
+/// An open store of documents of type `T`.
+///
+/// A handle is cheap to clone, and all clones are the same store; it can be used from many threads at once. Reads never wait for
+/// the disk (unless [`Residency::OnDemand`] was chosen) and see whole commits only. When the last handle is dropped, what was accepted is flushed and the lock released; [`close`](Self::close) does that
+/// too, makes a checkpoint where it is worth it, and reports errors.
+///
+/// One rule of locking is enough to know: one writer lock orders everything that changes the store. [`batch`](Self::batch) and
+/// [`archive`](Self::archive) run the caller's function while they hold it; such a function may read the store, but must write only through what it is given.
+///
+/// ```
+/// use opslog::Store;
+/// use serde::{Deserialize, Serialize};
+///
+/// #[derive(Serialize, Deserialize, Debug, PartialEq)]
+/// struct Task { title: String, done: bool }
+///
+/// let directory = tempfile::tempdir()?;
+/// let store: Store<Task> = Store::open(directory.path())?;
+/// store.set("task-1", &Task { title: "write".into(), done: false })?;
+/// store.set("task-1", &Task { title: "write".into(), done: true })?;
+/// store.undo()?;
+/// assert!(!store.get("task-1")?.expect("it was set").done);
+/// store.close()?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub struct Store<T: Document = Value> {
+    engine: Arc<Engine<T>>,
+    watch: Arc<Mutex<Option<Watch>>>,
+}
+
+impl<T: Document> Clone for Store<T> {
+    fn clone(&self) -> Self {
+        Self {
+            engine: Arc::clone(&self.engine),
+            watch: Arc::clone(&self.watch),
+        }
+    }
+}
+
+impl<T: Document> Store<T> {
+    /// Opens the store in the directory `path`, or creates it, with the usual options.
+    ///
+    /// # Errors
+    ///
+    /// `Locked` while another process writes; `Corrupt` where the manifest, the snapshot or a file they name is damaged or missing; `UnsupportedVersion` for a
+    /// store of a newer format; `Unavailable` when the storage refuses. In each case nothing was changed.
+    ///
+    /// ```
+    /// # let directory = tempfile::tempdir()?;
+    /// let store: opslog::Store = opslog::Store::open(directory.path())?;
+    /// assert_eq!(store.count()?, 0);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn open(path: impl AsRef<Path>) -> Result<Self> {
+        Self::builder().open(path)
+    }
+
+    /// All options, to open a store with.
+    pub fn builder() -> StoreBuilder<T> {
+        StoreBuilder::default()
+    }
+
+    /// A new store that lives in memory only.
+    ///
+    /// # Errors
+    ///
+    /// None is known; the signature is that of the other ways to open.
+    ///
+    /// ```
+    /// let store: opslog::Store = opslog::Store::in_memory()?;
+    /// store.set("a", &serde_json::json!({"n": 1}))?;
+    /// assert!(store.has("a")?);
+    /// # Ok::<(), opslog::Error>(())
+    /// ```
+    pub fn in_memory() -> Result<Self> {
+        Self::builder().open_backend(MemoryBackend::new())
+    }
+
+    /// Flushes, makes a checkpoint where it is worth it, and releases the lock. Afterwards every call on any clone answers `Closed`; a
+    /// second `close` does nothing.
+    ///
+    /// # Errors
+    ///
+    /// What the last flush or the checkpoint failed with. After a failed checkpoint everything acknowledged is still in the log; after a failed flush the
+    /// buffered operations are lost with the handle, as the write mode says. The lock is released in any case.
+    pub fn close(&self) -> Result<()> {
+        self.unwatch();
+        self.engine.close()
+    }
+
+    /// The document of `id`; decoded at most once.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidInput` when it does not fit `T`; `Closed`.
+    ///
+    /// ```
+    /// # let store: opslog::Store = opslog::Store::in_memory()?;
+    /// store.set("a", &serde_json::json!({"n": 1}))?;
+    /// assert_eq!(store.get("a")?.expect("it was set")["n"], 1);
+    /// assert!(store.get("b")?.is_none());
+    /// # Ok::<(), opslog::Error>(())
+    /// ```
+    pub fn get(&self, id: &str) -> Result<Option<Arc<T>>> {
+        self.engine.get(id)
+    }
+
+    /// The document's JSON text, as it is stored.
+    ///
+    /// # Errors
+    ///
+    /// `Closed`; those of reading, where documents are on storage.
+    pub fn get_json(&self, id: &str) -> Result<Option<Json>> {
+        self.engine.get_json(id)
+    }
+
+    /// Whether there is a document of `id`.
+    ///
+    /// # Errors
+    ///
+    /// As for [`get_json`](Self::get_json).
+    pub fn has(&self, id: &str) -> Result<bool> {
+        self.engine.has(id)
+    }
+
+    /// Creates or replaces the document of `id`. An update keeps the document's place in the order. What survives a crash once this has
+    /// returned is said by the [`WriteMode`].
+    ///
+    /// # Errors
+    ///
+    /// `InvalidInput` for an empty or too long id, a document that is not a JSON object or contains a number that is not finite; `ReadOnly`; `Closed`;
+    /// `Unavailable` when the storage refuses (nothing was changed); `Poisoned` after a failed sync.
+    pub fn set(&self, id: &str, document: &T) -> Result<()> {
+        self.engine.set(id, document)
+    }
+
+    /// As [`set`](Self::set), for a document given as JSON text, which is stored as it is but for white space.
+    ///
+    /// # Errors
+    ///
+    /// As for `set`; `InvalidInput` when the text is not valid JSON.
+    ///
+    /// ```
+    /// # let store: opslog::Store = opslog::Store::in_memory()?;
+    /// store.set_json("a", r#"{ "price": 1.50 }"#)?;
+    /// assert_eq!(store.get_json("a")?.expect("it was set").as_str(), r#"{"price":1.50}"#);
+    /// # Ok::<(), opslog::Error>(())
+    /// ```
+    pub fn set_json(&self, id: &str, text: &str) -> Result<()> {
+        self.engine.set_json(id, text)
+    }
+
+    /// Deletes the document of `id`. What survives a crash once this has returned is said by the [`WriteMode`].
+    ///
+    /// # Errors
+    ///
+    /// `NotFound` when there is none: then nothing is written; otherwise as for [`set`](Self::set).
+    pub fn delete(&self, id: &str) -> Result<()> {
+        self.engine.delete(id)
+    }
+
+    /// All documents, in insertion order.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidInput` when one does not fit `T`; `Closed`.
+    pub fn all(&self) -> Result<Vec<Arc<T>>> {
+        self.filter(|_, _| true)
+    }
+
+    /// All ids and documents, in insertion order.
+    ///
+    /// # Errors
+    ///
+    /// As for [`all`](Self::all).
+    pub fn entries(&self) -> Result<Vec<(String, Arc<T>)>> {
+        self.view()?.entries()
+    }
+
+    /// The documents that `predicate` picks, in insertion order. It sees one consistent state, and holds no lock.
+    ///
+    /// # Errors
+    ///
+    /// As for [`all`](Self::all).
+    ///
+    /// ```
+    /// # let store: opslog::Store = opslog::Store::in_memory()?;
+    /// for n in 0..10 {
+    ///     store.set(&format!("id-{n}"), &serde_json::json!({"n": n}))?;
+    /// }
+    /// let small = store.filter(|document, _id| document["n"].as_i64() < Some(3))?;
+    /// assert_eq!(small.len(), 3);
+    /// # Ok::<(), opslog::Error>(())
+    /// ```
+    pub fn filter(&self, predicate: impl FnMut(&T, &str) -> bool) -> Result<Vec<Arc<T>>> {
+        self.view()?.filter(predicate)
+    }
+
+    /// The number of documents.
+    ///
+    /// # Errors
+    ///
+    /// `Closed`.
+    pub fn count(&self) -> Result<usize> {
+        self.engine.ensure_open()?;
+        Ok(self.engine.state().len())
+    }
+
+    /// The number of documents that `predicate` picks.
+    ///
+    /// # Errors
+    ///
+    /// As for [`all`](Self::all).
+    pub fn count_where(&self, predicate: impl FnMut(&T, &str) -> bool) -> Result<usize> {
+        self.view()?.count_where(predicate)
+    }
+
+    /// The documents as they are now; later writes do not change the view.
+    ///
+    /// # Errors
+    ///
+    /// `Closed`.
+    pub fn view(&self) -> Result<View<T>> {
+        self.engine.ensure_open()?;
+        Ok(View::new(self.engine.state().freeze()))
+    }
+
+    /// Runs `f`, and commits what it has put into the batch as one: all of it, or, when `f` fails or panics, nothing; in memory, on storage and after a
+    /// crash. Other writers wait while `f` runs. An empty batch does no input or output.
+    ///
+    /// # Errors
+    ///
+    /// What `f` answers; otherwise as for [`set`](Self::set).
+    ///
+    /// ```
+    /// # let store: opslog::Store = opslog::Store::in_memory()?;
+    /// let total = store.batch(|batch| {
+    ///     batch.set("a", &serde_json::json!({"n": 1}))?;
+    ///     batch.set("b", &serde_json::json!({"n": 2}))?;
+    ///     batch.count()
+    /// })?;
+    /// assert_eq!(total, 2);
+    /// # Ok::<(), opslog::Error>(())
+    /// ```
+    pub fn batch<R>(&self, f: impl FnOnce(&mut Batch<'_, T>) -> Result<R>) -> Result<R> {
+        self.engine.batch(f)
+    }
+
+    /// Takes back the last commit (a batch is one) and says whether there was one. Called again and again it goes back to the first kept commit, across checkpoints and reopens; it
+    /// stops at an archive and at a migration. Durable on return, in every write mode.
+    ///
+    /// # Errors
+    ///
+    /// As for [`set`](Self::set).
+    ///
+    /// ```
+    /// # let store: opslog::Store = opslog::Store::in_memory()?;
+    /// store.set("a", &serde_json::json!({"n": 1}))?;
+    /// assert!(store.undo()?);
+    /// assert!(!store.has("a")?);
+    /// assert!(!store.undo()?);
+    /// # Ok::<(), opslog::Error>(())
+    /// ```
+    pub fn undo(&self) -> Result<bool> {
+        self.engine.undo()
+    }
+
+    /// All kept operations of one document, oldest first, as far back as the [`Retention`] goes.
+    ///
+    /// # Errors
+    ///
+    /// `Closed`; `Corrupt` or `Unavailable` when a log cannot be read.
+    ///
+    /// ```
+    /// # let store: opslog::Store = opslog::Store::in_memory()?;
+    /// store.set("a", &serde_json::json!({"n": 1}))?;
+    /// store.set("a", &serde_json::json!({"n": 2}))?;
+    /// let history = store.history("a")?;
+    /// assert_eq!(history.len(), 2);
+    /// assert_eq!(history[1].prev.as_ref().expect("an update").as_str(), r#"{"n":1}"#);
+    /// # Ok::<(), opslog::Error>(())
+    /// ```
+    pub fn history(&self, id: &str) -> Result<Vec<Operation>> {
+        self.engine.history(id)
+    }
+
+    /// The kept operations after a time (strictly) or a cursor, or all of them, oldest first.
+    ///
+    /// # Errors
+    ///
+    /// `Conflict` when the cursor's operation was taken back, `NotFound` when it is older than what is kept; otherwise as for [`history`](Self::history).
+    ///
+    /// ```
+    /// use opslog::Since;
+    /// # let store: opslog::Store = opslog::Store::in_memory()?;
+    /// store.set("a", &serde_json::json!({"n": 1}))?;
+    /// let all = store.ops(Since::Start)?;
+    /// store.set("b", &serde_json::json!({"n": 2}))?;
+    /// assert_eq!(store.ops(all[0].cursor)?.len(), 1);
+    /// # Ok::<(), opslog::Error>(())
+    /// ```
+    pub fn ops(&self, since: impl Into<Since>) -> Result<Vec<Operation>> {
+        self.engine.ops(since.into())
+    }
+
+    /// Makes a checkpoint now: a new snapshot, and a new log with what came after it. Writers go on meanwhile.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidInput` in `skip_load` mode; `Unavailable` when the storage refuses: then everything is as before.
+    pub fn compact(&self) -> Result<()> {
+        self.engine.checkpoint()
+    }
+
+    /// Moves the documents that `predicate` picks out of the active set, to the archive segment (by default the present quarter, such as `2026-Q4`), and says how
+    /// many. What the segment has already stays; a document that it has under the same id is replaced. Durable on return. `undo` does not go back behind it.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidInput` for a segment name that is not 1 to 100 bytes of letters, digits, `.`, `_`, `-` and space; otherwise as for [`compact`](Self::compact).
+    ///
+    /// ```
+    /// # let store: opslog::Store = opslog::Store::in_memory()?;
+    /// store.set("a", &serde_json::json!({"done": true}))?;
+    /// store.archive(|document, _id| document["done"] == true, Some("2026-Q4"))?;
+    /// assert!(!store.has("a")?);
+    /// assert_eq!(store.load_archive("2026-Q4")?[0].0, "a");
+    /// # Ok::<(), opslog::Error>(())
+    /// ```
+    pub fn archive(
+        &self,
+        predicate: impl FnMut(&T, &str) -> bool,
+        segment: Option<&str>,
+    ) -> Result<usize> {
+        self.engine.archive(predicate, segment)
+    }
+
+    /// The documents of an archive segment, in the order in which they were archived. They stay in the archive.
+    ///
+    /// # Errors
+    ///
+    /// `NotFound` when there is no segment of exactly this name; `Corrupt` when its file is damaged or missing.
+    pub fn load_archive(&self, segment: &str) -> Result<Vec<(String, Arc<T>)>> {
+        self.engine.load_archive(segment)
+    }
+
+    /// The files of all archive segments, such as `archive/archive-2026-Q4.json`.
+    ///
+    /// # Errors
+    ///
+    /// `Closed`.
+    pub fn archive_segments(&self) -> Result<Vec<String>> {
+        self.engine.archive_segments()
+    }
+
+    /// Figures about the store.
+    ///
+    /// # Errors
+    ///
+    /// `Closed`; `Unavailable` when file sizes cannot be read.
+    pub fn stats(&self) -> Result<Stats> {
+        self.engine.stats()
+    }
+
+    /// What the manifest says now.
+    ///
+    /// # Errors
+    ///
+    /// `Closed`; those of reading the manifest, in a read-only store.
+    pub fn manifest(&self) -> Result<ManifestInfo> {
+        self.engine.manifest_info()
+    }
+
+    /// The documents of the current snapshot, one in memory at a time. Together with [`log_ops`](Self::log_ops) they are the state.
+    ///
+    /// # Errors
+    ///
+    /// `Closed`; those of reading, also of each item.
+    pub fn stream_snapshot(&self) -> Result<SnapshotStream> {
+        self.engine.stream_snapshot()
+    }
+
+    /// The operations after the current snapshot, those after `since`, one in memory at a time.
+    ///
+    /// # Errors
+    ///
+    /// As for [`stream_snapshot`](Self::stream_snapshot).
+    pub fn log_ops(&self, since: impl Into<Since>) -> Result<OpStream> {
+        self.engine.log_ops(since.into())
+    }
+
+    /// Brings a read-only store up to date with what another process wrote.
+    ///
+    /// # Errors
+    ///
+    /// Those of reading; the store stays as it was.
+    pub fn refresh(&self) -> Result<()> {
+        self.engine.refresh()
+    }
+
+    /// As [`refresh`](Self::refresh), and gives the operations that came. With nothing new it costs a few small reads.
+    ///
+    /// # Errors
+    ///
+    /// As for `refresh`.
+    pub fn tail(&self) -> Result<Tail> {
+        self.engine.tail()
+    }
+
+    /// Calls `callback`, on a thread of its own, with what came, and with errors, looking every `interval`. It ends with [`unwatch`](Self::unwatch), with `close`, or with
+    /// the last handle. A second call replaces the first.
+    ///
+    /// # Errors
+    ///
+    /// `Closed`; `Unavailable` when the system cannot start a thread.
+    pub fn watch(
+        &self,
+        interval: Duration,
+        callback: impl FnMut(Result<Tail>) + Send + 'static,
+    ) -> Result<()> {
+        self.engine.ensure_open()?;
+        self.unwatch();
+        let watch = Watch::start(&self.engine, interval, callback)?;
+        *lock(&self.watch) = Some(watch);
+        Ok(())
+    }
+
+    /// Ends [`watch`](Self::watch). When it returns, no callback is running, unless it was called from one.
+    pub fn unwatch(&self) {
+        let watch = lock(&self.watch).take();
+        drop(watch);
+    }
+
+    /// When it returns, all that was accepted before is on stable storage.
+    ///
+    /// # Errors
+    ///
+    /// `Unavailable` when the storage refuses: what was accepted stays buffered and is tried again; `Poisoned` after a failed sync.
+    pub fn flush(&self) -> Result<()> {
+        self.engine.flush()
+    }
+
+    /// The same as [`flush`](Self::flush).
+    ///
+    /// # Errors
+    ///
+    /// As for `flush`.
+    pub fn sync(&self) -> Result<()> {
+        self.flush()
+    }
+
+    /// What recovery left out when the store was opened.
+    pub fn open_report(&self) -> &OpenReport {
+        &self.engine.report
+    }
+
+    /// The storage under the store, for blobs.
+    pub fn backend(&self) -> &dyn Backend {
+        &*self.engine.backend
+    }
+}
+
+impl<T: Document> std::fmt::Debug for Store<T> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Store")
+            .field("location", &self.engine.backend.location())
+            .field("options", &self.engine.options)
+            .finish_non_exhaustive()
+    }
+}
+
+/// All options of a store; each has a default.
+///
+/// ```
+/// use opslog::{Store, WriteMode};
+/// # let directory = tempfile::tempdir()?;
+/// let store: Store = Store::builder()
+///     .write_mode(WriteMode::group())
+///     .checkpoint_threshold(1000)
+///     .open(directory.path())?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug, Clone)]
+pub struct StoreBuilder<T: Document = Value> {
+    options: Options,
+    document: PhantomData<fn() -> T>,
+}
+
+impl<T: Document> Default for StoreBuilder<T> {
+    fn default() -> Self {
+        Self {
+            options: Options::default(),
+            document: PhantomData,
+        }
+    }
+}
+
+impl<T: Document> StoreBuilder<T> {
+    /// Makes a checkpoint after this many operations. Default: 100, or as many as the snapshot has documents, whichever is more, so
+    /// that the cost per write does not grow with the store.
+    #[must_use]
+    pub fn checkpoint_threshold(mut self, operations: u64) -> Self {
+        self.options.checkpoint_threshold = Some(operations);
+        self
+    }
+
+    /// Whether `close` makes a checkpoint where that costs less than replaying the log. Default: true.
+    #[must_use]
+    pub fn checkpoint_on_close(mut self, yes: bool) -> Self {
+        self.options.checkpoint_on_close = yes;
+        self
+    }
+
+    /// Where automatic checkpoints are made. Default: in the background.
+    #[must_use]
+    pub fn checkpoint_mode(mut self, mode: CheckpointMode) -> Self {
+        self.options.checkpoint_mode = mode;
+        self
+    }
+
+    /// The version of the application's documents, at least 1. A store of a lower version is migrated, one of a higher is refused. Default: whatever the
+    /// store has; 1 for a new one.
+    #[must_use]
+    pub fn version(mut self, version: u32) -> Self {
+        self.options.version = Some(version);
+        self
+    }
+
+    /// How a document of an older version becomes one of the present [`version`](Self::version): gets the document and the store's old version. When it
+    /// fails for one document the open fails, and nothing is changed.
+    #[must_use]
+    pub fn migrate(
+        mut self,
+        migrate: impl Fn(Value, u32) -> std::result::Result<Value, Box<dyn std::error::Error + Send + Sync>>
+        + Send
+        + Sync
+        + 'static,
+    ) -> Self {
+        self.options.migrate = Some(Arc::new(migrate));
+        self
+    }
+
+    /// Opens without a lock, beside a writer, and never writes. Default: false.
+    #[must_use]
+    pub fn read_only(mut self, yes: bool) -> Self {
+        self.options.read_only = yes;
+        self
+    }
+
+    /// Opens for writing without loading documents: reads see only what was written since, and no checkpoint is made. Default: false.
+    #[must_use]
+    pub fn skip_load(mut self, yes: bool) -> Self {
+        self.options.skip_load = yes;
+        self
+    }
+
+    /// Whether a store that does not exist is created. Default: true.
+    #[must_use]
+    pub fn create(mut self, yes: bool) -> Self {
+        self.options.create = yes;
+        self
+    }
+
+    /// When a write returns, and so what a crash can take. Default: `Immediate`.
+    #[must_use]
+    pub fn write_mode(mut self, mode: WriteMode) -> Self {
+        self.options.write_mode = mode;
+        self
+    }
+
+    /// Leaves syncing to the operating system: what was acknowledged survives a killed process, and not a power cut. This is what
+    /// the npm package promises. Only for stores in a directory. Default: false.
+    #[must_use]
+    pub fn os_buffered(mut self, yes: bool) -> Self {
+        self.options.os_buffered = yes;
+        self
+    }
+
+    /// How long replaced logs are kept for history and undo. Default: for ever.
+    #[must_use]
+    pub fn history_retention(mut self, retention: Retention) -> Self {
+        self.options.retention = retention;
+        self
+    }
+
+    /// How undo takes back a commit. Default: by cutting it off the log where possible.
+    #[must_use]
+    pub fn undo_mode(mut self, mode: UndoMode) -> Self {
+        self.options.undo_mode = mode;
+        self
+    }
+
+    /// Whether to refuse to open a store whose log is damaged, instead of leaving the damaged part out and reporting it. Default: false.
+    #[must_use]
+    pub fn strict(mut self, yes: bool) -> Self {
+        self.options.strict = yes;
+        self
+    }
+
+    /// Where documents are while the store is open. Default: in memory.
+    #[must_use]
+    pub fn residency(mut self, residency: Residency) -> Self {
+        self.options.residency = residency;
+        self
+    }
+
+    /// Opens the store in the directory `path`, or creates it.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Store::open`].
+    pub fn open(self, path: impl AsRef<Path>) -> Result<Store<T>> {
+        let backend = FsBackend::new(path.as_ref()).with_os_buffered(self.options.os_buffered);
+        self.open_backend(backend)
+    }
+
+    /// Opens the store on `backend`, or creates it.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Store::open`].
+    pub fn open_backend(self, backend: impl Backend) -> Result<Store<T>> {
+        Ok(Store {
+            engine: open::open(self.options, Arc::new(backend))?,
+            watch: Arc::default(),
+        })
+    }
+}

@@ -1,0 +1,274 @@
+//! The current snapshot and the operations after it, one item in memory at a time, through whichever backend is in use.
+
+use std::collections::VecDeque;
+use std::path::Path;
+
+use crate::backend::{Backend, FsBackend, Object};
+use crate::document::{Document, Json};
+use crate::engine::Engine;
+use crate::format::{json, snapshot};
+use crate::history::is_after;
+use crate::op::{Operation, Since};
+use crate::oplog::{self, Start};
+use crate::{Error, ErrorKind, Result, load};
+
+const PIECE: usize = 1 << 20;
+/// How often opening starts over because a checkpoint replaced the file.
+const TRIES: usize = 20;
+
+/// The documents of a snapshot, in insertion order; see [`Store::stream_snapshot`](crate::Store::stream_snapshot).
+pub struct SnapshotStream {
+    object: Box<dyn Object>,
+    name: String,
+    version: u32,
+    buffer: Vec<u8>,
+    start: usize,
+    /// Offset in the file of what follows the buffer.
+    position: u64,
+    at_end: bool,
+    /// The documents of a legacy snapshot, which is one JSON object and has to be read whole.
+    legacy: VecDeque<(String, String)>,
+}
+
+impl SnapshotStream {
+    pub(crate) fn open(backend: &dyn Backend, name: &str) -> Result<Self> {
+        let object = backend.open(name)?;
+        let mut stream = Self {
+            object,
+            name: name.to_owned(),
+            version: 1,
+            buffer: Vec::new(),
+            start: 0,
+            position: 0,
+            at_end: false,
+            legacy: VecDeque::new(),
+        };
+        let mut beginning = vec![0; 4096];
+        let read = stream.object.read_at(0, &mut beginning)?;
+        beginning.truncate(read);
+        if snapshot::is_legacy(&beginning) {
+            let bytes = load::read_all(&*stream.object)?;
+            let text = std::str::from_utf8(&bytes)
+                .map_err(|_| stream.damaged(0, "it is not UTF-8"))?;
+            let (header, documents) =
+                snapshot::decode_legacy(text).map_err(|reason| stream.damaged(0, &reason))?;
+            stream.version = header.version;
+            stream.legacy = documents.into();
+            stream.at_end = true;
+            return Ok(stream);
+        }
+        let (offset, line) = stream
+            .line()?
+            .ok_or_else(|| stream.damaged(0, "it is empty"))?;
+        let header = snapshot::decode_header(line.as_bytes())
+            .map_err(|reason| stream.damaged(offset, &reason))?;
+        stream.version = header.version;
+        Ok(stream)
+    }
+
+    /// The version of the application's documents in the snapshot.
+    #[must_use]
+    pub fn version(&self) -> u32 {
+        self.version
+    }
+
+    /// The next line that is not blank, and its offset.
+    fn line(&mut self) -> Result<Option<(u64, String)>> {
+        loop {
+            let rest = self.buffer.get(self.start..).unwrap_or_default();
+            let end = match memchr::memchr(b'\n', rest) {
+                Some(end) => end,
+                None if self.at_end && rest.is_empty() => return Ok(None),
+                None if self.at_end => rest.len(),
+                None => {
+                    self.read_on()?;
+                    continue;
+                }
+            };
+            let line = rest.get(..end).unwrap_or_default().to_vec();
+            let offset = self.position - rest.len() as u64;
+            self.start = (self.start + end + 1).min(self.buffer.len());
+            if !line.trim_ascii().is_empty() {
+                let line = String::from_utf8(line)
+                    .map_err(|_| self.damaged(offset, "it is not UTF-8"))?;
+                return Ok(Some((offset, line)));
+            }
+        }
+    }
+
+    fn read_on(&mut self) -> Result<()> {
+        self.buffer.drain(..self.start);
+        self.start = 0;
+        let filled = self.buffer.len();
+        self.buffer.resize(filled + PIECE.max(filled), 0);
+        let free = self.buffer.get_mut(filled..).unwrap_or_default();
+        let read = self.object.read_at(self.position, free)?;
+        self.buffer.truncate(filled + read);
+        self.position += read as u64;
+        self.at_end = read == 0;
+        Ok(())
+    }
+
+    fn damaged(&self, offset: u64, reason: &str) -> Error {
+        Error::corrupt(format!("the snapshot cannot be read: {reason}"))
+            .at_path(&self.name)
+            .at_offset(offset)
+    }
+
+    fn document(&self, offset: u64, line: &str) -> Result<(String, Json)> {
+        let (id, data) =
+            snapshot::decode_line(line).map_err(|reason| self.damaged(offset, &reason))?;
+        Ok((id.into_owned(), Json::from(json::compact(data))))
+    }
+}
+
+impl Iterator for SnapshotStream {
+    type Item = Result<(String, Json)>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if let Some((id, data)) = self.legacy.pop_front() {
+            return Some(Ok((id, Json::from(data))));
+        }
+        match self.line() {
+            Ok(None) => None,
+            Ok(Some((offset, line))) => Some(self.document(offset, &line)),
+            Err(error) => {
+                self.at_end = true;
+                self.buffer.clear();
+                self.start = 0;
+                Some(Err(error))
+            }
+        }
+    }
+}
+
+/// Reads a snapshot file without a store, one document in memory at a time.
+///
+/// # Errors
+///
+/// `NotFound`; `Corrupt` when it is not a snapshot; those of reading, also of each item.
+///
+/// ```
+/// # let directory = tempfile::tempdir()?;
+/// # let store: opslog::Store = opslog::Store::open(directory.path())?;
+/// # store.set("a", &serde_json::json!({"n": 1}))?;
+/// # store.compact()?;
+/// let path = directory.path().join(store.manifest()?.current_snapshot);
+/// let (id, json) = opslog::stream_snapshot_file(path)?.next().expect("one document")?;
+/// assert_eq!((id.as_str(), json.as_str()), ("a", r#"{"n":1}"#));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub fn stream_snapshot_file(path: impl AsRef<Path>) -> Result<SnapshotStream> {
+    let path = path.as_ref();
+    let (Some(directory), Some(name)) = (path.parent(), path.file_name().and_then(|name| name.to_str()))
+    else {
+        return Err(Error::invalid("this is not the path of a file").at_path(path));
+    };
+    SnapshotStream::open(&FsBackend::new(directory), name)
+}
+
+/// The operations after a snapshot; see [`Store::log_ops`](crate::Store::log_ops).
+pub struct OpStream {
+    object: Box<dyn Object>,
+    since: Since,
+    /// Where the next piece begins, and the number of the operation there.
+    position: u64,
+    seq: u64,
+    piece: VecDeque<Operation>,
+    at_end: bool,
+}
+
+/// How many operations are read at once.
+const OPS_AT_ONCE: usize = 256;
+
+impl OpStream {
+    /// Reads the next piece of the log.
+    fn read_on(&mut self) -> Result<()> {
+        let start = Start {
+            position: self.position,
+            seq: Some(self.seq),
+        };
+        let (mut seen, mut next) = (0, None);
+        let (since, piece) = (self.since, &mut self.piece);
+        let full = || Error::new(ErrorKind::Conflict, "enough for one piece");
+        let result = oplog::read(&*self.object, start, &mut |line| {
+            if seen >= OPS_AT_ONCE && line.op.batch.is_none_or(|batch| batch.index == 0) {
+                next = Some((line.offset, line.seq));
+                return Err(full());
+            }
+            seen += 1;
+            if is_after(line, since) {
+                piece.push_back(Operation::from_line(line)?);
+            }
+            Ok(())
+        });
+        match (result, next) {
+            (_, Some((position, seq))) => {
+                self.position = position;
+                self.seq = seq;
+                Ok(())
+            }
+            (Ok(_), None) => {
+                self.at_end = true;
+                Ok(())
+            }
+            (Err(error), None) => Err(error),
+        }
+    }
+}
+
+impl Iterator for OpStream {
+    type Item = Result<Operation>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        while self.piece.is_empty() && !self.at_end {
+            if let Err(error) = self.read_on() {
+                self.at_end = true;
+                return Some(Err(error));
+            }
+        }
+        self.piece.pop_front().map(Ok)
+    }
+}
+
+impl<T: Document> Engine<T> {
+    pub(crate) fn stream_snapshot(&self) -> Result<SnapshotStream> {
+        self.ensure_open()?;
+        self.with_current_file(|backend, manifest| {
+            SnapshotStream::open(backend, &manifest.current_snapshot)
+        })
+    }
+
+    pub(crate) fn log_ops(&self, since: Since) -> Result<OpStream> {
+        self.ensure_open()?;
+        if !self.options.read_only && !self.options.write_mode.is_immediate() {
+            drop(self.flush_queue(self.writer()?)?);
+        }
+        self.with_current_file(|backend, manifest| {
+            Ok(OpStream {
+                object: backend.open(&manifest.active_ops)?,
+                since,
+                position: 0,
+                seq: manifest.ours.as_ref().map_or(0, |ours| ours.log_seq),
+                piece: VecDeque::new(),
+                at_end: false,
+            })
+        })
+    }
+
+    /// Opens a file that the manifest names, also when a checkpoint replaces it at that moment.
+    fn with_current_file<R>(
+        &self,
+        mut open: impl FnMut(&dyn Backend, &crate::format::manifest::Manifest) -> Result<R>,
+    ) -> Result<R> {
+        let mut tries = 0;
+        loop {
+            let manifest = self.current_manifest()?;
+            tries += 1;
+            match open(&*self.backend, &manifest) {
+                Err(error) if error.kind() == ErrorKind::NotFound && tries < TRIES => {}
+                result => return result,
+            }
+        }
+    }
+}

@@ -1,0 +1,205 @@
+//! Taking back the last commit.
+//!
+//! The newest commit in the active log is cut off it; the cost does not depend on the log's length. A commit that a checkpoint has sealed, or is
+//! about to seal, is taken back by appending its reverse, marked `undo`. Walking back, a marked commit and the one it took back cancel out.
+
+use crate::commit::{Draft, Guard, poisoned};
+use crate::document::{Document, Stored};
+use crate::engine::Engine;
+use crate::format::op_line::{self, OpKind};
+use crate::history::open_logs;
+use crate::op::previous_document;
+use crate::oplog::Backward;
+use crate::options::UndoMode;
+use crate::{Error, ErrorKind, Result};
+
+/// One commit as it lies in a log.
+struct Commit {
+    /// Where its first line begins, when it is in the active log.
+    offset: u64,
+    /// Its lines, newest first.
+    lines: Vec<Vec<u8>>,
+    in_active_log: bool,
+    /// The number of its first operation.
+    seq: u64,
+}
+
+impl<T: Document> Engine<T> {
+    /// Takes back the last commit that was not taken back yet; `false` when there is none.
+    pub(crate) fn undo(&self) -> Result<bool> {
+        let mut writer = self.quiesce(self.writer()?)?;
+        let Some((commit, is_last)) = self.commit_to_undo(&writer)? else {
+            return Ok(false);
+        };
+        let sealed = writer.sealing.is_some_and(|seq| commit.seq < seq);
+        let cut_off = is_last
+            && commit.in_active_log
+            && !sealed
+            && self.options.undo_mode == UndoMode::Truncate;
+        if cut_off {
+            self.cut_off(&mut writer, &commit)?;
+        } else {
+            let drafts = self.reverse(&writer, &commit)?;
+            self.commit(writer, drafts, true)?;
+        }
+        Ok(true)
+    }
+
+    /// The commit that is next to be taken back, and whether it is the very last one of the store.
+    fn commit_to_undo(&self, writer: &Guard<'_, T>) -> Result<Option<(Commit, bool)>> {
+        let manifest = self.manifest();
+        let floor = manifest.ours.as_ref().map_or(0, |ours| ours.undo_floor);
+        let mut next_seq = writer.next_seq;
+        let mut taken_back = 0_u64;
+        let mut is_last = true;
+        let parts = open_logs(&*self.backend, &manifest)?;
+        for part in parts.iter().rev() {
+            let in_active_log = part.ops.is_none();
+            let end = if in_active_log {
+                writer.end
+            } else {
+                part.object.size()?
+            };
+            let mut lines = Backward::new(&*part.object, end);
+            while next_seq > floor
+                && let Some(mut commit) = last_commit(&mut lines, &part.name)?
+            {
+                next_seq = next_seq.saturating_sub(commit.lines.len() as u64);
+                commit.seq = next_seq;
+                commit.in_active_log = in_active_log;
+                if commit.is_undo() {
+                    taken_back += 1;
+                } else if taken_back > 0 {
+                    taken_back -= 1;
+                } else {
+                    let in_bounds = next_seq >= floor;
+                    return Ok(in_bounds.then_some((commit, is_last)));
+                }
+                is_last = false;
+            }
+        }
+        Ok(None)
+    }
+
+    /// Cuts the last commit off the log and out of the state.
+    fn cut_off(&self, writer: &mut Guard<'_, T>, commit: &Commit) -> Result<()> {
+        let mut previous = Vec::new();
+        for raw in &commit.lines {
+            let op = op_line::decode(raw).map_err(|flaw| unreadable(&flaw.to_string()))?;
+            let before =
+                previous_document(&op).map_err(|()| unreadable("its patch does not apply"))?;
+            let certain = !op.blind || self.options.skip_load;
+            previous.push((op.kind, op.id.into_owned(), before, certain));
+        }
+        let Some(log) = writer.log.as_mut() else {
+            return Err(Error::new(ErrorKind::Closed, "store is closed; open it again"));
+        };
+        if let Err(error) = log.truncate(commit.offset) {
+            let poison = poisoned(&error);
+            writer.poison = Some(poison.clone());
+            return Err(poison);
+        }
+        let ops = commit.lines.len() as u64;
+        writer.end = commit.offset;
+        writer.next_seq = commit.seq;
+        writer.ops_since_checkpoint = writer.ops_since_checkpoint.saturating_sub(ops);
+        let restored = {
+            let mut state = self.state_mut();
+            previous.into_iter().all(|(kind, id, before, certain)| {
+                certain && state.take_back(kind, &id, before).is_ok()
+            })
+        };
+        if !restored && !self.options.skip_load {
+            // A log of the reference, or one written blindly, does not always say what was before.
+            self.reload_state(writer)?;
+        }
+        Ok(())
+    }
+
+    /// The operations that take `commit` back.
+    fn reverse(&self, writer: &Guard<'_, T>, commit: &Commit) -> Result<Vec<Draft<T>>> {
+        let mut drafts = Vec::new();
+        for raw in &commit.lines {
+            let op = op_line::decode(raw).map_err(|flaw| unreadable(&flaw.to_string()))?;
+            if op.blind {
+                return Err(Error::new(
+                    ErrorKind::Conflict,
+                    format!(
+                        "the last change of '{}' was made in skip_load mode, which does not know what was before; set the document instead",
+                        op.id
+                    ),
+                ));
+            }
+            let before: Option<Stored<T>> =
+                previous_document(&op).map_err(|()| unreadable("its patch does not apply"))?;
+            match before {
+                Some(document) => drafts.push(Draft::Set(document)),
+                None => drafts.push(Draft::Delete(op.id.into_owned().into())),
+            }
+        }
+        // A document that the commit created may have gone to an archive or been lost with damage; there is nothing to delete then.
+        let mut present = Vec::new();
+        for draft in drafts {
+            let known = match &draft {
+                Draft::Set(_) => true,
+                Draft::Delete(id) => {
+                    self.newest(writer, id)?.is_some()
+                        || present.iter().any(|other: &Draft<T>| other.id() == &**id)
+                }
+            };
+            if known {
+                present.push(draft);
+            }
+        }
+        if present.is_empty() {
+            return Err(Error::new(
+                ErrorKind::Conflict,
+                "the documents of the last commit are gone; there is nothing to take back",
+            ));
+        }
+        Ok(present)
+    }
+}
+
+impl Commit {
+    fn is_undo(&self) -> bool {
+        let first = self.lines.first().map(|line| op_line::decode(line));
+        matches!(first, Some(Ok(op)) if op.undo)
+    }
+}
+
+/// The commit before the ones that `lines` has handed out; `None` at the start of the log, or where it is damaged.
+fn last_commit(lines: &mut Backward<'_>, log: &str) -> Result<Option<Commit>> {
+    let Some((mut offset, last)) = lines.next()? else {
+        return Ok(None);
+    };
+    let Ok(op) = op_line::decode(&last) else {
+        return Ok(None);
+    };
+    let count = op.batch.map_or(1, |batch| batch.count);
+    debug_assert!(op.kind == OpKind::Set || op.data.is_none());
+    let mut commit = vec![last];
+    while (commit.len() as u64) < u64::from(count) {
+        match lines.next()? {
+            Some((start, line)) => {
+                offset = start;
+                commit.push(line);
+            }
+            None => {
+                return Err(unreadable("its first lines are missing").at_path(log));
+            }
+        }
+    }
+    Ok(Some(Commit {
+        offset,
+        lines: commit,
+        in_active_log: false,
+        seq: 0,
+    }))
+}
+
+fn unreadable(reason: &str) -> Error {
+    Error::corrupt(format!(
+        "the last commit cannot be read, so it is not taken back: {reason}"
+    ))
+}

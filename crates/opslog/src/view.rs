@@ -1,0 +1,125 @@
+//! A frozen view of all documents.
+
+use std::sync::Arc;
+
+use crate::document::{Document, Json, Stored};
+use crate::state::Frozen;
+use crate::Result;
+
+/// The documents of a store as they were at one moment, in insertion order. Taking one is cheap, and it holds no lock.
+///
+/// ```
+/// # let store: opslog::Store = opslog::Store::in_memory()?;
+/// store.set("a", &serde_json::json!({"n": 1}))?;
+/// let view = store.view()?;
+/// store.delete("a")?;
+/// assert_eq!(view.len(), 1);
+/// for entry in view.iter() {
+///     let entry = entry?;
+///     assert_eq!((entry.id(), entry.json().as_str()), ("a", r#"{"n":1}"#));
+/// }
+/// # Ok::<(), opslog::Error>(())
+/// ```
+pub struct View<T> {
+    frozen: Frozen<T>,
+}
+
+/// One document of a [`View`].
+pub struct Entry<T> {
+    document: Stored<T>,
+}
+
+impl<T: Document> View<T> {
+    pub(crate) fn new(frozen: Frozen<T>) -> Self {
+        Self { frozen }
+    }
+
+    /// The number of documents.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.frozen.len()
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The documents, in insertion order. An item is an error only where documents are read from storage.
+    pub fn iter(&self) -> impl Iterator<Item = Result<Entry<T>>> + use<'_, T> {
+        self.frozen
+            .iter()
+            .map(|document| document.map(|document| Entry { document }))
+    }
+
+    pub(crate) fn entries(&self) -> Result<Vec<(String, Arc<T>)>> {
+        let mut entries = Vec::with_capacity(self.len());
+        self.each(|document| {
+            entries.push((document.id().to_owned(), Arc::clone(document.decoded()?)));
+            Ok(())
+        })?;
+        Ok(entries)
+    }
+
+    pub(crate) fn filter(
+        &self,
+        mut predicate: impl FnMut(&T, &str) -> bool,
+    ) -> Result<Vec<Arc<T>>> {
+        let mut picked = Vec::new();
+        self.each(|document| {
+            let decoded = document.decoded()?;
+            if predicate(decoded, document.id()) {
+                picked.push(Arc::clone(decoded));
+            }
+            Ok(())
+        })?;
+        Ok(picked)
+    }
+
+    pub(crate) fn count_where(
+        &self,
+        mut predicate: impl FnMut(&T, &str) -> bool,
+    ) -> Result<usize> {
+        let mut count = 0;
+        self.each(|document| {
+            count += usize::from(predicate(document.decoded()?, document.id()));
+            Ok(())
+        })?;
+        Ok(count)
+    }
+
+    /// Calls `f` with each document; those in memory are not copied, so what is decoded stays decoded.
+    fn each(&self, mut f: impl FnMut(&Stored<T>) -> Result<()>) -> Result<()> {
+        if self.frozen.is_resident() {
+            return self.frozen.resident().try_for_each(f);
+        }
+        for document in self.frozen.iter() {
+            f(&document?)?;
+        }
+        Ok(())
+    }
+}
+
+impl<T: Document> Entry<T> {
+    /// The document's id.
+    #[must_use]
+    pub fn id(&self) -> &str {
+        self.document.id()
+    }
+
+    /// The document's JSON text.
+    #[must_use]
+    pub fn json(&self) -> Json {
+        self.document.json()
+    }
+
+    /// The document, decoded.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidInput` when it does not fit `T`.
+    pub fn document(&self) -> Result<Arc<T>> {
+        self.document.decoded().map(Arc::clone)
+    }
+}
