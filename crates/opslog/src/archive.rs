@@ -62,14 +62,15 @@ impl<T: Document> Engine<T> {
                 .map_or(true, |document| !gone.contains(document.id()))
         });
         let cut = self.cut(&mut writer);
-        let switched = write_snapshot(&*self.backend, manifest.version, kept).and_then(|snapshot| {
-            let change = Change {
-                version: manifest.version,
-                archives: Some(archives),
-                undo_barrier: true,
-            };
-            self.switch(writer, &cut, snapshot, change, began)
-        });
+        let switched =
+            write_snapshot(&*self.backend, manifest.version, kept).and_then(|snapshot| {
+                let change = Change {
+                    version: manifest.version,
+                    archives: Some(archives),
+                    undo_barrier: true,
+                };
+                self.switch(writer, &cut, snapshot, change, began)
+            });
         let mut writer = match switched {
             Ok(writer) => writer,
             Err(error) => {
@@ -88,11 +89,7 @@ impl<T: Document> Engine<T> {
     }
 
     /// Takes archived documents out of the state.
-    fn forget(
-        &self,
-        writer: &mut crate::commit::Guard<'_, T>,
-        gone: &HashSet<&str>,
-    ) -> Result<()> {
+    fn forget(&self, writer: &mut crate::commit::Guard<'_, T>, gone: &HashSet<&str>) -> Result<()> {
         if self.state().base().is_some() {
             return self.reload_state(writer);
         }
@@ -127,7 +124,9 @@ impl<T: Document> Engine<T> {
             manifest.version,
             period,
             &time::format_timestamp(Timestamp::now()),
-            documents.iter().map(|(id, data)| (id.as_str(), data.as_str())),
+            documents
+                .iter()
+                .map(|(id, data)| (id.as_str(), data.as_str())),
         );
         let first = paths::archive(period, None);
         let path = if replaced.is_empty() && !exists(&*self.backend, &first)? {
@@ -155,16 +154,18 @@ impl<T: Document> Engine<T> {
         let manifest = self.current_manifest()?;
         let files = files_of(&*self.backend, &manifest, period)?;
         if files.is_empty() {
-            return Err(Error::not_found(format!("archive segment '{period}' not found")));
+            return Err(Error::not_found(format!(
+                "archive segment '{period}' not found"
+            )));
         }
         let mut state: State<T> = State::default();
         for (id, data) in files.into_iter().flat_map(|(_, segment)| segment.documents) {
             state.put(Stored::new(&id, &data), false);
         }
         let frozen = state.freeze();
-        let documents = frozen.resident().map(|document| {
-            Ok((document.id().to_owned(), Arc::clone(document.decoded()?)))
-        });
+        let documents = frozen
+            .resident()
+            .map(|document| Ok((document.id().to_owned(), Arc::clone(document.decoded()?))));
         documents.collect()
     }
 
@@ -191,7 +192,10 @@ fn exists(backend: &dyn Backend, name: &str) -> Result<bool> {
 
 /// The list of segments with the files `replaced` taken out and `facts` in the first one's place.
 fn merge_list(manifest: &Manifest, facts: ArchiveFacts, replaced: &[String]) -> Vec<ArchiveFacts> {
-    let known = manifest.ours.as_ref().map_or(&[][..], |ours| &ours.archives);
+    let known = manifest
+        .ours
+        .as_ref()
+        .map_or(&[][..], |ours| &ours.archives);
     let mut list = Vec::new();
     let mut new = Some(facts);
     for archive in known {

@@ -109,8 +109,8 @@ impl Base {
         let mut bytes = vec![0; place.length as usize];
         let read = self.object.read_at(place.offset, &mut bytes)?;
         bytes.truncate(read);
-        let line = String::from_utf8(bytes)
-            .map_err(|_| self.damaged(place.offset, "it is not UTF-8"))?;
+        let line =
+            String::from_utf8(bytes).map_err(|_| self.damaged(place.offset, "it is not UTF-8"))?;
         let line = Arc::new(line);
         self.cache().put(place.offset, Arc::clone(&line));
         Ok(line)
@@ -121,9 +121,11 @@ impl Base {
     }
 
     fn damaged(&self, offset: u64, reason: &str) -> Error {
-        Error::corrupt(format!("a document of the snapshot cannot be read: {reason}"))
-            .at_path(&self.name)
-            .at_offset(offset)
+        Error::corrupt(format!(
+            "a document of the snapshot cannot be read: {reason}"
+        ))
+        .at_path(&self.name)
+        .at_offset(offset)
     }
 }
 

@@ -161,7 +161,11 @@ impl<T: Document> Batch<'_, T> {
     ///
     /// As for [`entries`](Self::entries).
     pub fn all(&self) -> Result<Vec<Arc<T>>> {
-        Ok(self.entries()?.into_iter().map(|(_, document)| document).collect())
+        Ok(self
+            .entries()?
+            .into_iter()
+            .map(|(_, document)| document)
+            .collect())
     }
 
     /// The documents that `predicate` picks, in insertion order, as the batch has them.

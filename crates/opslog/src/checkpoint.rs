@@ -68,8 +68,7 @@ impl<T: Document> Engine<T> {
                 undo_barrier: false,
             };
             let writer = self.writer()?;
-            self.switch(writer, &cut, snapshot, change, began)
-                .map(drop)
+            self.switch(writer, &cut, snapshot, change, began).map(drop)
         });
         if result.is_err() {
             lock(&self.writer).sealing = None;
@@ -127,9 +126,22 @@ impl<T: Document> Engine<T> {
             millis: u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX),
             bytes: snapshot.facts.bytes,
         };
-        let (next, dropped) = next_manifest(&old, &self.options.retention, cut, snapshot, change, &log_name, cost);
+        let (next, dropped) = next_manifest(
+            &old,
+            &self.options.retention,
+            cut,
+            snapshot,
+            change,
+            &log_name,
+            cost,
+        );
         if let Err(error) = put_manifest(backend, &next) {
-            return Err(self.after_failed_switch(&mut writer, &next, &[&snapshot_name, &log_name], error));
+            return Err(self.after_failed_switch(
+                &mut writer,
+                &next,
+                &[&snapshot_name, &log_name],
+                error,
+            ));
         }
         self.adopt(&mut writer, cut, log, log_name, copied);
         self.set_manifest(next);
@@ -270,7 +282,10 @@ fn start_log(
             Ok(())
         })?;
         if let Some(damage) = outcome.damage.first() {
-            let message = format!("the log is damaged, so it is kept as it is: {}", damage.reason);
+            let message = format!(
+                "the log is damaged, so it is kept as it is: {}",
+                damage.reason
+            );
             return Err(Error::corrupt(message)
                 .at_path(old_log)
                 .at_offset(damage.range.start));
@@ -346,7 +361,10 @@ fn next_manifest(
     };
     if let Some(archives) = change.archives {
         next.stats.archived_records = archives.iter().map(|archive| archive.documents).sum();
-        next.archive_segments = archives.iter().map(|archive| archive.path.clone()).collect();
+        next.archive_segments = archives
+            .iter()
+            .map(|archive| archive.path.clone())
+            .collect();
         ours.archives = archives;
     }
     if change.undo_barrier {
@@ -369,9 +387,7 @@ fn retain(sealed: &mut Vec<SealedLog>, retention: &Retention) -> Vec<String> {
         Retention::All => 0,
         Retention::None => sealed.len(),
         Retention::Age(age) => {
-            let oldest = Timestamp::now()
-                .checked_sub(*age)
-                .unwrap_or(Timestamp::MIN);
+            let oldest = Timestamp::now().checked_sub(*age).unwrap_or(Timestamp::MIN);
             sealed.partition_point(|log| {
                 time::parse_timestamp(&log.sealed_at).is_some_and(|at| at < oldest)
             })

@@ -84,7 +84,10 @@ fn closed() -> Error {
 impl<T> Drop for Engine<T> {
     fn drop(&mut self) {
         self.background.stop();
-        let writer = self.writer.get_mut().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let writer = self
+            .writer
+            .get_mut()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
         let Some(log) = writer.log.as_mut() else {
             return;
         };

@@ -380,7 +380,9 @@ impl<T: Document> Engine<T> {
     }
 
     fn checkpoint_if_due(&self, writer: Guard<'_, T>) {
-        let due = self.checkpoint_threshold().max(writer.checkpoint_not_before);
+        let due = self
+            .checkpoint_threshold()
+            .max(writer.checkpoint_not_before);
         if self.options.skip_load || writer.ops_since_checkpoint < due {
             return;
         }
@@ -447,7 +449,11 @@ impl<T> Line<'_, T> {
             &mut group.bytes,
             &OpLine {
                 ts: self.ts,
-                kind: if data.is_some() { OpKind::Set } else { OpKind::Delete },
+                kind: if data.is_some() {
+                    OpKind::Set
+                } else {
+                    OpKind::Delete
+                },
                 id: self.draft.id().into(),
                 prev,
                 data,
@@ -468,12 +474,14 @@ impl<T> Writer<T> {
     /// The group that takes new commits: the newest, unless there is none or it is a buffer's worth.
     fn open_group(&mut self, mode: WriteMode) -> &mut Group<T> {
         // A group that failed once keeps its lines; what comes after begins another write, which their `at` must show.
-        let full = self.queue.back().is_none_or(|group| {
-            !mode.is_immediate() && group.bytes.len() >= (1 << 20)
-        });
+        let full = self
+            .queue
+            .back()
+            .is_none_or(|group| !mode.is_immediate() && group.bytes.len() >= (1 << 20));
         if full {
             let bytes = std::mem::take(&mut self.spare);
-            self.queue.push_back(Group::new(self.end, self.next_seq, bytes));
+            self.queue
+                .push_back(Group::new(self.end, self.next_seq, bytes));
         }
         self.queue.back_mut().expect("a group was just added")
     }

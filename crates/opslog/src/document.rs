@@ -198,8 +198,10 @@ pub(crate) fn check_id(id: &str) -> Result<()> {
 /// The JSON text of `document`, on one line, if it is an object that reads back as it is.
 pub(crate) fn encode<T: Serialize>(id: &str, document: &T) -> Result<String> {
     let text = serde_json::to_string(document).map_err(|error| {
-        Error::invalid(format!("document '{id}' cannot be written as JSON: {error}"))
-            .caused_by(error)
+        Error::invalid(format!(
+            "document '{id}' cannot be written as JSON: {error}"
+        ))
+        .caused_by(error)
     })?;
     check_text(id, text, || finite::check(document))
 }
@@ -226,7 +228,9 @@ fn check_text(
         )));
     }
     if u32::try_from(text.len()).is_err() {
-        return Err(Error::invalid(format!("document '{id}' is larger than 4 GiB")));
+        return Err(Error::invalid(format!(
+            "document '{id}' is larger than 4 GiB"
+        )));
     }
     // serde_json writes a number that is not finite as `null`: only a text with a null needs the second look.
     if memchr::memmem::find(text.as_bytes(), b"null").is_some() {

@@ -137,7 +137,10 @@ impl<T> Engine<T> {
 
     pub(crate) fn ensure_open(&self) -> Result<()> {
         if self.closed.load(Ordering::Acquire) {
-            return Err(Error::new(ErrorKind::Closed, "store is closed; open it again"));
+            return Err(Error::new(
+                ErrorKind::Closed,
+                "store is closed; open it again",
+            ));
         }
         Ok(())
     }
@@ -163,7 +166,10 @@ impl<T> Engine<T> {
     }
 
     pub(crate) fn set_manifest(&self, manifest: Manifest) {
-        *self.manifest.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(manifest);
+        *self
+            .manifest
+            .write()
+            .unwrap_or_else(PoisonError::into_inner) = Arc::new(manifest);
     }
 
     /// The writer lock, for a call that changes the store.

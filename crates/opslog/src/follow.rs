@@ -13,8 +13,8 @@ use crate::document::Document;
 use crate::engine::{Engine, lock};
 use crate::format::manifest::Manifest;
 use crate::format::op_line;
-use crate::open::{load_consistent, read_manifest, replay};
 use crate::op::{Cursor, Operation};
+use crate::open::{load_consistent, read_manifest, replay};
 use crate::oplog::{self, LogLine, Start};
 use crate::{Error, ErrorKind, Result, time};
 
@@ -121,9 +121,8 @@ impl<T: Document> Engine<T> {
 
     fn look(&self, position: &mut Position) -> Result<Look> {
         let backend = &*self.backend;
-        let manifest = read_manifest(backend)?.ok_or_else(|| {
-            Error::not_found("the store is gone").at_path(backend.location())
-        })?;
+        let manifest = read_manifest(backend)?
+            .ok_or_else(|| Error::not_found("the store is gone").at_path(backend.location()))?;
         if manifest.active_ops != position.log {
             return self.follow_checkpoint(position, manifest);
         }
@@ -165,7 +164,11 @@ impl<T: Document> Engine<T> {
             return Ok(Look::Gone);
         };
         let archives = |manifest: &Manifest| manifest.archive_segments.clone();
-        let barrier = self.manifest().ours.as_ref().map_or(0, |ours| ours.undo_floor);
+        let barrier = self
+            .manifest()
+            .ours
+            .as_ref()
+            .map_or(0, |ours| ours.undo_floor);
         if archives(&manifest) != archives(&self.manifest()) || ours.undo_floor != barrier {
             // Documents went to an archive, or were migrated, without an operation.
             return Ok(Look::Gone);
@@ -267,9 +270,7 @@ impl<T: Document> Engine<T> {
         let operations = match seen {
             Some(cursor) => match self.ops(cursor.into()) {
                 Ok(operations) => operations,
-                Err(error)
-                    if matches!(error.kind(), ErrorKind::Conflict | ErrorKind::NotFound) =>
-                {
+                Err(error) if matches!(error.kind(), ErrorKind::Conflict | ErrorKind::NotFound) => {
                     Vec::new()
                 }
                 Err(error) => return Err(error),

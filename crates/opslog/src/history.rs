@@ -66,10 +66,7 @@ pub(crate) fn open_logs(backend: &dyn Backend, manifest: &Manifest) -> Result<Ve
 }
 
 impl Part {
-    pub(crate) fn read(
-        &self,
-        sink: &mut dyn FnMut(&LogLine<'_>) -> Result<()>,
-    ) -> Result<Outcome> {
+    pub(crate) fn read(&self, sink: &mut dyn FnMut(&LogLine<'_>) -> Result<()>) -> Result<Outcome> {
         let start = Start {
             position: 0,
             seq: Some(self.seq),
@@ -126,7 +123,10 @@ impl<T: Document> Engine<T> {
                     })?;
                 }
                 if !found {
-                    return Err(lost_cursor(cursor, parts.first().map_or(0, |part| part.seq)));
+                    return Err(lost_cursor(
+                        cursor,
+                        parts.first().map_or(0, |part| part.seq),
+                    ));
                 }
             }
         }

@@ -60,7 +60,10 @@ fn load_object<T>(
     {
         return Err(damaged(
             name,
-            format!("the snapshot has {size} bytes and was written with {}", facts.bytes),
+            format!(
+                "the snapshot has {size} bytes and was written with {}",
+                facts.bytes
+            ),
         ));
     }
     let mut start = vec![0; 4096];
@@ -91,7 +94,8 @@ fn load_object<T>(
 
 fn load_legacy<T>(object: &dyn Object, name: &str) -> Result<State<T>> {
     let bytes = read_all(object)?;
-    let text = std::str::from_utf8(&bytes).map_err(|_| damaged(name, "the snapshot is not UTF-8"))?;
+    let text =
+        std::str::from_utf8(&bytes).map_err(|_| damaged(name, "the snapshot is not UTF-8"))?;
     let (_, documents) = snapshot::decode_legacy(text).map_err(|reason| damaged(name, reason))?;
     let mut state = State::with_capacity(documents.len());
     for (id, data) in documents {
@@ -102,7 +106,9 @@ fn load_legacy<T>(object: &dyn Object, name: &str) -> Result<State<T>> {
 
 /// Reads the file piece by piece; every piece is one buffer that its documents share.
 fn load_resident<T>(object: &dyn Object, name: &str, expected: Expected) -> Result<State<T>> {
-    let capacity = usize::try_from(expected.documents).unwrap_or(0).min(1 << 26);
+    let capacity = usize::try_from(expected.documents)
+        .unwrap_or(0)
+        .min(1 << 26);
     let mut state = State::with_capacity(capacity);
     let mut header_seen = false;
     let mut position = 0;
@@ -182,8 +188,8 @@ fn load_piece<T>(
 }
 
 fn decode<T>(line: &str, name: &str, offset: u64) -> Result<Stored<T>> {
-    let (id, data) = snapshot::decode_line(line)
-        .map_err(|reason| damaged(name, reason).at_offset(offset))?;
+    let (id, data) =
+        snapshot::decode_line(line).map_err(|reason| damaged(name, reason).at_offset(offset))?;
     Ok(Stored::new(&id, &json::compact(data)))
 }
 
@@ -217,15 +223,25 @@ fn index(
         }
         let text = std::str::from_utf8(line.bytes)
             .map_err(|_| damaged(name, "the snapshot is not UTF-8").at_offset(at))?;
-        let length = u32::try_from(line.bytes.len())
-            .map_err(|_| damaged(name, "a line of the snapshot is longer than 4 GiB").at_offset(at))?;
+        let length = u32::try_from(line.bytes.len()).map_err(|_| {
+            damaged(name, "a line of the snapshot is longer than 4 GiB").at_offset(at)
+        })?;
         let (id, _) =
             snapshot::decode_line(text).map_err(|reason| damaged(name, reason).at_offset(at))?;
-        places.insert(id.into_owned().into_boxed_str(), Place { offset: at, length });
+        places.insert(
+            id.into_owned().into_boxed_str(),
+            Place { offset: at, length },
+        );
     }
     drop(lines);
     check(name, expected, crc, header_seen)?;
-    Ok(Base::new(object, name.to_owned(), first, places, cache_bytes))
+    Ok(Base::new(
+        object,
+        name.to_owned(),
+        first,
+        places,
+        cache_bytes,
+    ))
 }
 
 fn check(name: &str, expected: Expected, crc: u32, header_seen: bool) -> Result<()> {
@@ -233,9 +249,10 @@ fn check(name: &str, expected: Expected, crc: u32, header_seen: bool) -> Result<
         return Err(damaged(name, "the snapshot is empty"));
     }
     match expected.facts {
-        Some(facts) if facts.crc != crc => {
-            Err(damaged(name, "the snapshot's checksum does not match its content"))
-        }
+        Some(facts) if facts.crc != crc => Err(damaged(
+            name,
+            "the snapshot's checksum does not match its content",
+        )),
         _ => Ok(()),
     }
 }

@@ -42,8 +42,11 @@ impl Operation {
     pub(crate) fn from_line(line: &LogLine<'_>) -> Result<Self> {
         let op = &line.op;
         let unreadable = |what: &str| {
-            Error::corrupt(format!("the {what} of operation {} cannot be read", line.seq))
-                .at_offset(line.offset)
+            Error::corrupt(format!(
+                "the {what} of operation {} cannot be read",
+                line.seq
+            ))
+            .at_offset(line.offset)
         };
         Ok(Self {
             ts: time::parse_timestamp(op.ts).ok_or_else(|| unreadable("time"))?,
@@ -76,7 +79,10 @@ impl Operation {
     pub fn to_json(&self) -> String {
         let ts = time::format_timestamp(self.ts);
         let mut out = Vec::new();
-        let prev = self.prev.as_ref().map_or(Prev::None, |prev| Prev::Full(prev.as_str()));
+        let prev = self
+            .prev
+            .as_ref()
+            .map_or(Prev::None, |prev| Prev::Full(prev.as_str()));
         op_line::encode_body(
             &mut out,
             &OpLine {
@@ -163,7 +169,8 @@ impl FromStr for Cursor {
                 check: u32::from_str_radix(check, 16).ok()?,
             })
         });
-        parsed.ok_or_else(|| Error::invalid(format!("'{text}' is not a cursor such as 42-0123abcd")))
+        parsed
+            .ok_or_else(|| Error::invalid(format!("'{text}' is not a cursor such as 42-0123abcd")))
     }
 }
 

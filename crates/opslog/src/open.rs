@@ -138,10 +138,15 @@ fn missing_file_is_damage(error: Error) -> Error {
     if error.kind() != ErrorKind::NotFound || error.path().is_none() {
         return error;
     }
-    let path = error.path().map(std::path::Path::to_path_buf).unwrap_or_default();
-    Error::corrupt("a file that the manifest names is missing; restore it from a backup, nothing was changed")
-        .at_path(path)
-        .caused_by(error)
+    let path = error
+        .path()
+        .map(std::path::Path::to_path_buf)
+        .unwrap_or_default();
+    Error::corrupt(
+        "a file that the manifest names is missing; restore it from a backup, nothing was changed",
+    )
+    .at_path(path)
+    .caused_by(error)
 }
 
 fn open_for_writing<T: Document>(options: Options, backend: Arc<dyn Backend>) -> Result<Engine<T>> {
@@ -380,7 +385,11 @@ fn adopt(backend: &dyn Backend, manifest: &Manifest) -> Result<Ours> {
         }
     }
     ours.undo_floor = ours.log_seq;
-    ours.archives = manifest.archive_segments.iter().map(unknown_archive).collect();
+    ours.archives = manifest
+        .archive_segments
+        .iter()
+        .map(unknown_archive)
+        .collect();
     Ok(ours)
 }
 
@@ -458,7 +467,12 @@ fn remove_leftovers<T>(backend: &dyn Backend, loaded: &Loaded<T>) {
         let mut sealed = manifest.ours.iter().flat_map(|ours| &ours.sealed);
         sealed.any(|log| log.path == name)
     };
-    for prefix in [paths::MANIFEST, paths::SNAPSHOTS, paths::OPS, paths::ARCHIVE] {
+    for prefix in [
+        paths::MANIFEST,
+        paths::SNAPSHOTS,
+        paths::OPS,
+        paths::ARCHIVE,
+    ] {
         let Ok(objects) = backend.list(prefix) else {
             continue;
         };

@@ -61,16 +61,6 @@ impl WriteMode {
     pub(crate) fn is_immediate(self) -> bool {
         self == Self::Immediate
     }
-
-    /// Operations that fill the buffer, and how long one may stay there.
-    pub(crate) fn buffer(self) -> Option<(usize, Duration)> {
-        match self {
-            Self::Immediate => None,
-            Self::Group { size, interval } | Self::Async { size, interval } => {
-                Some((size.max(1), interval))
-            }
-        }
-    }
 }
 
 /// How long replaced logs are kept, and so how far `history`, `ops` and `undo` reach back across checkpoints.

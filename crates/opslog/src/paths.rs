@@ -40,11 +40,6 @@ pub(crate) fn ops(ms: u64) -> String {
     format!("{OPS}ops-{ms}.jsonl")
 }
 
-/// The log of `agent` begun at `ms`.
-pub(crate) fn agent_ops(agent: &str, ms: u64) -> String {
-    format!("{OPS}agent-{agent}-{ms}.jsonl")
-}
-
 /// The archive segment of `period`: its first file, or the one written at `ms`.
 pub(crate) fn archive(period: &str, ms: Option<u64>) -> String {
     match ms {

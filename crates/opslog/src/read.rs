@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
+use crate::Result;
 use crate::document::{Document, Json};
 use crate::engine::Engine;
 use crate::state::Lookup;
-use crate::Result;
 
 impl<T: Document> Engine<T> {
     pub(crate) fn get(&self, id: &str) -> Result<Option<Arc<T>>> {
@@ -13,7 +13,9 @@ impl<T: Document> Engine<T> {
         let base = {
             let state = self.state();
             match state.lookup(id) {
-                Lookup::Here(document) => return document.decoded().map(|found| Some(Arc::clone(found))),
+                Lookup::Here(document) => {
+                    return document.decoded().map(|found| Some(Arc::clone(found)));
+                }
                 Lookup::Absent => return Ok(None),
                 Lookup::InBase(base) => Arc::clone(base),
             }

@@ -40,15 +40,6 @@ pub(crate) enum Change<T> {
     Delete(Box<str>),
 }
 
-impl<T> Change<T> {
-    pub(crate) fn id(&self) -> &str {
-        match self {
-            Self::Set { document, .. } => document.id(),
-            Self::Delete(id) => id,
-        }
-    }
-}
-
 /// Where a document was found.
 pub(crate) enum Lookup<'a, T> {
     Here(&'a Stored<T>),

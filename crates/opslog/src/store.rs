@@ -14,9 +14,7 @@ use crate::engine::{Engine, lock};
 use crate::follow::{Tail, Watch};
 use crate::op::{Operation, Since};
 use crate::open::OpenReport;
-use crate::options::{
-    CheckpointMode, Options, Residency, Retention, UndoMode, WriteMode,
-};
+use crate::options::{CheckpointMode, Options, Residency, Retention, UndoMode, WriteMode};
 use crate::stats::{ManifestInfo, Stats};
 use crate::stream::{OpStream, SnapshotStream};
 use crate::view::View;
@@ -555,7 +553,11 @@ impl<T: Document> StoreBuilder<T> {
     #[must_use]
     pub fn migrate(
         mut self,
-        migrate: impl Fn(Value, u32) -> std::result::Result<Value, Box<dyn std::error::Error + Send + Sync>>
+        migrate: impl Fn(
+            Value,
+            u32,
+        )
+            -> std::result::Result<Value, Box<dyn std::error::Error + Send + Sync>>
         + Send
         + Sync
         + 'static,

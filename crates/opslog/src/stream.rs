@@ -48,8 +48,8 @@ impl SnapshotStream {
         beginning.truncate(read);
         if snapshot::is_legacy(&beginning) {
             let bytes = load::read_all(&*stream.object)?;
-            let text = std::str::from_utf8(&bytes)
-                .map_err(|_| stream.damaged(0, "it is not UTF-8"))?;
+            let text =
+                std::str::from_utf8(&bytes).map_err(|_| stream.damaged(0, "it is not UTF-8"))?;
             let (header, documents) =
                 snapshot::decode_legacy(text).map_err(|reason| stream.damaged(0, &reason))?;
             stream.version = header.version;
@@ -89,8 +89,8 @@ impl SnapshotStream {
             let offset = self.position - rest.len() as u64;
             self.start = (self.start + end + 1).min(self.buffer.len());
             if !line.trim_ascii().is_empty() {
-                let line = String::from_utf8(line)
-                    .map_err(|_| self.damaged(offset, "it is not UTF-8"))?;
+                let line =
+                    String::from_utf8(line).map_err(|_| self.damaged(offset, "it is not UTF-8"))?;
                 return Ok(Some((offset, line)));
             }
         }
@@ -160,8 +160,10 @@ impl Iterator for SnapshotStream {
 /// ```
 pub fn stream_snapshot_file(path: impl AsRef<Path>) -> Result<SnapshotStream> {
     let path = path.as_ref();
-    let (Some(directory), Some(name)) = (path.parent(), path.file_name().and_then(|name| name.to_str()))
-    else {
+    let (Some(directory), Some(name)) = (
+        path.parent(),
+        path.file_name().and_then(|name| name.to_str()),
+    ) else {
         return Err(Error::invalid("this is not the path of a file").at_path(path));
     };
     SnapshotStream::open(&FsBackend::new(directory), name)

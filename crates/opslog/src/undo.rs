@@ -92,7 +92,10 @@ impl<T: Document> Engine<T> {
             previous.push((op.kind, op.id.into_owned(), before, certain));
         }
         let Some(log) = writer.log.as_mut() else {
-            return Err(Error::new(ErrorKind::Closed, "store is closed; open it again"));
+            return Err(Error::new(
+                ErrorKind::Closed,
+                "store is closed; open it again",
+            ));
         };
         if let Err(error) = log.truncate(commit.offset) {
             let poison = poisoned(&error);

@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
+use crate::Result;
 use crate::document::{Document, Json, Stored};
 use crate::state::Frozen;
-use crate::Result;
 
 /// The documents of a store as they were at one moment, in insertion order. Taking one is cheap, and it holds no lock.
 ///
@@ -77,10 +77,7 @@ impl<T: Document> View<T> {
         Ok(picked)
     }
 
-    pub(crate) fn count_where(
-        &self,
-        mut predicate: impl FnMut(&T, &str) -> bool,
-    ) -> Result<usize> {
+    pub(crate) fn count_where(&self, mut predicate: impl FnMut(&T, &str) -> bool) -> Result<usize> {
         let mut count = 0;
         self.each(|document| {
             count += usize::from(predicate(document.decoded()?, document.id()));

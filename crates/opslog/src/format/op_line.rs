@@ -146,11 +146,6 @@ pub(crate) fn encode_trailer(out: &mut Vec<u8>, body_start: usize, seq: u64, at:
     out.extend_from_slice(b"\"}\n");
 }
 
-/// Whether the line (without its newline) ends the way a line with a checksum does.
-pub(crate) fn line_has_checksum(line: &[u8]) -> bool {
-    split_checksum(line).is_some()
-}
-
 /// The line's bytes before `,"seq":` if it has a checksum, otherwise before its closing brace: the same in every log it is copied to.
 pub(crate) fn body(line: &[u8]) -> &[u8] {
     split_checksum(line)

@@ -33,7 +33,9 @@ impl Line<'_> {
     }
 
     pub(crate) fn is_blank(&self) -> bool {
-        self.bytes.iter().all(|byte| matches!(byte, b' ' | b'\t' | b'\r'))
+        self.bytes
+            .iter()
+            .all(|byte| matches!(byte, b' ' | b'\t' | b'\r'))
     }
 }
 

@@ -21,10 +21,3 @@ pub(crate) struct LogLine<'a> {
     pub(crate) seq: u64,
     pub(crate) op: OpLine<'a>,
 }
-
-impl LogLine<'_> {
-    /// Whether it is the last one of its commit.
-    pub(crate) fn ends_commit(&self) -> bool {
-        self.op.batch.is_none_or(|batch| batch.index + 1 == batch.count)
-    }
-}

@@ -172,7 +172,10 @@ impl Judge {
         if let (Some(due), Some(seq)) = (self.seq, op.seq)
             && due != seq
         {
-            self.see_spot(offset, format!("operation {seq} follows where {due} was due"));
+            self.see_spot(
+                offset,
+                format!("operation {seq} follows where {due} was due"),
+            );
         }
         if let Some(spot) = &self.spot {
             let same_write = op.at.is_some_and(|at| at <= spot.offset);
@@ -215,7 +218,10 @@ impl Judge {
             self.damage.push(Damage {
                 kind: DamageKind::Damaged,
                 range: first.offset..last.end,
-                reason: format!("the batch of operation {} is left out: {reason}", self.batch_seq),
+                reason: format!(
+                    "the batch of operation {} is left out: {reason}",
+                    self.batch_seq
+                ),
             });
         }
         self.batch.clear();
@@ -285,7 +291,8 @@ impl Judge {
     }
 
     fn finish(mut self) -> Outcome {
-        let mut torn: Option<(u64, String)> = self.spot.take().map(|spot| (spot.offset, spot.reason));
+        let mut torn: Option<(u64, String)> =
+            self.spot.take().map(|spot| (spot.offset, spot.reason));
         let mut next_seq = self.fallback_seq;
         if let Some(first) = self.batch.first() {
             // Row 7, also when a spot (rows 4 and 5) lies within the batch.

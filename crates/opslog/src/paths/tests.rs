@@ -6,7 +6,7 @@ fn every_made_name_is_parsed_again() {
         assert_eq!(parse_snapshot(&snapshot(ms)), Some(ms));
         assert_eq!(parse_ops(&ops(ms)), Some(ms));
         assert_eq!(
-            parse_agent_ops(&agent_ops("a-1.b", ms)),
+            parse_agent_ops(&format!("ops/agent-a-1.b-{ms}.jsonl")),
             Some(("a-1.b", ms))
         );
         assert_eq!(

@@ -59,7 +59,9 @@ fn a_view_does_not_change_while_the_state_does() {
 fn taking_back_restores_documents_and_order() {
     let mut random = 42_u64;
     let mut next = move |bound: u64| {
-        random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        random = random
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1);
         (random >> 33) % bound
     };
     let mut state: State<()> = State::default();
@@ -67,7 +69,11 @@ fn taking_back_restores_documents_and_order() {
     for step in 0..5000 {
         let id = next(200).to_string();
         let previous = state.get(&id).unwrap();
-        let before = if step % 50 == 0 { Some(contents(&state)) } else { None };
+        let before = if step % 50 == 0 {
+            Some(contents(&state))
+        } else {
+            None
+        };
         if previous.is_some() && next(3) == 0 {
             state.remove(&id);
             trail.push((OpKind::Delete, id, previous, before));
@@ -91,7 +97,11 @@ fn taking_back_what_was_not_last_is_refused() {
     set(&mut state, "a", "{}");
     set(&mut state, "b", "{}");
     assert!(state.take_back(OpKind::Set, "a", None).is_err());
-    assert!(state.take_back(OpKind::Delete, "c", Some(Stored::new("c", "{}"))).is_err());
+    assert!(
+        state
+            .take_back(OpKind::Delete, "c", Some(Stored::new("c", "{}")))
+            .is_err()
+    );
     assert_eq!(ids(&state), "ab");
 }
 

@@ -1,0 +1,461 @@
+//! The store as a user sees it, in a directory and in memory.
+
+use std::time::Duration;
+
+use opslog::{
+    CheckpointMode, ErrorKind, MemoryBackend, Retention, Since, Store, UndoMode, WriteMode,
+};
+use serde_json::{Value, json};
+
+fn ids(store: &Store) -> String {
+    let entries = store.entries().unwrap();
+    entries
+        .into_iter()
+        .map(|(id, _)| id)
+        .collect::<Vec<_>>()
+        .join(",")
+}
+
+fn modes() -> [WriteMode; 3] {
+    let long = Duration::from_secs(3600);
+    [
+        WriteMode::Immediate,
+        WriteMode::Group {
+            size: 4,
+            interval: long,
+        },
+        WriteMode::Async {
+            size: 4,
+            interval: long,
+        },
+    ]
+}
+
+#[test]
+fn documents_survive_a_reopen_in_every_write_mode() {
+    for mode in modes() {
+        let directory = tempfile::tempdir().unwrap();
+        let open = || {
+            Store::<Value>::builder()
+                .write_mode(mode)
+                .open(directory.path())
+                .unwrap()
+        };
+        let store = open();
+        for n in 0..10 {
+            store
+                .set(&format!("id-{n}"), &json!({"n": n, "text": "é\n\"🦀\""}))
+                .unwrap();
+        }
+        store.set("id-3", &json!({"n": 33})).unwrap();
+        store.delete("id-4").unwrap();
+        store.set("id-4", &json!({"n": 44})).unwrap();
+        let before = store.entries().unwrap();
+        store.close().unwrap();
+        let store = open();
+        assert_eq!(store.entries().unwrap(), before, "{mode:?}");
+        assert_eq!(
+            ids(&store),
+            "id-0,id-1,id-2,id-3,id-5,id-6,id-7,id-8,id-9,id-4"
+        );
+        store.set("id-9", &json!({"n": 99})).unwrap();
+        drop(store);
+        let store = open();
+        assert_eq!(store.get("id-9").unwrap().unwrap()["n"], 99);
+    }
+}
+
+#[test]
+fn undo_goes_back_through_batches_checkpoints_and_reopens() {
+    for undo_mode in [UndoMode::Truncate, UndoMode::Append] {
+        for mode in modes() {
+            let backend = MemoryBackend::new();
+            let open = || {
+                Store::<Value>::builder()
+                    .write_mode(mode)
+                    .undo_mode(undo_mode)
+                    .open_backend(backend.clone())
+                    .unwrap()
+            };
+            let mut states = Vec::new();
+            let mut store = open();
+            for step in 0..30 {
+                let mut documents = store.entries().unwrap();
+                documents.sort_by(|a, b| a.0.cmp(&b.0));
+                states.push(documents);
+                match step % 5 {
+                    0 | 1 => store
+                        .set(
+                            &format!("id-{}", step % 7),
+                            &json!({"step": step, "same": "value of some length"}),
+                        )
+                        .unwrap(),
+                    2 => store
+                        .batch(|batch| {
+                            batch.set("x", &json!({"step": step}))?;
+                            batch.set("y", &json!({"step": step}))?;
+                            batch.delete("x")
+                        })
+                        .unwrap(),
+                    3 => {
+                        let first = store.entries().unwrap().swap_remove(0).0;
+                        store.delete(&first).unwrap();
+                    }
+                    _ => store
+                        .set("y", &json!({"step": step, "more": true}))
+                        .unwrap(),
+                }
+                if step == 11 || step == 19 {
+                    store.compact().unwrap();
+                }
+                if step == 23 {
+                    store.close().unwrap();
+                    store = open();
+                }
+            }
+            while let Some(expected) = states.pop() {
+                assert!(store.undo().unwrap());
+                let mut documents = store.entries().unwrap();
+                documents.sort_by(|a, b| a.0.cmp(&b.0));
+                assert_eq!(
+                    documents,
+                    expected,
+                    "{undo_mode:?} {mode:?} {}",
+                    states.len()
+                );
+            }
+            assert!(!store.undo().unwrap());
+            drop(store);
+            assert_eq!(open().count().unwrap(), 0);
+        }
+    }
+}
+
+#[test]
+fn undo_of_a_delete_restores_the_place_in_memory_and_on_storage() {
+    let backend = MemoryBackend::new();
+    let store: Store = Store::builder().open_backend(backend.clone()).unwrap();
+    for id in ["a", "b", "c"] {
+        store.set(id, &json!({})).unwrap();
+    }
+    store.delete("a").unwrap();
+    assert!(store.undo().unwrap());
+    assert_eq!(ids(&store), "a,b,c");
+    drop(store);
+    let store: Store = Store::builder().open_backend(backend).unwrap();
+    assert_eq!(ids(&store), "a,b,c");
+}
+
+#[test]
+fn a_batch_is_all_or_nothing_and_sees_its_own_writes() {
+    let store = Store::<Value>::in_memory().unwrap();
+    store.set("a", &json!({"n": 1})).unwrap();
+    let error = store
+        .batch(|batch| {
+            batch.set("b", &json!({"n": 2}))?;
+            batch.delete("a")?;
+            assert!(!batch.has("a")?);
+            assert_eq!(batch.count()?, 1);
+            assert_eq!(batch.get("b")?.unwrap()["n"], 2);
+            batch.delete("missing")
+        })
+        .unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::NotFound);
+    assert_eq!(ids(&store), "a");
+    let panicked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+        store.batch(|batch| -> opslog::Result<()> {
+            batch.set("b", &json!({}))?;
+            panic!("in the middle")
+        })
+    }));
+    assert!(panicked.is_err());
+    store
+        .batch(|batch| {
+            batch.set("z", &json!({}))?;
+            batch.delete("a")?;
+            batch.set("a", &json!({"n": 3}))?;
+            let seen: Vec<String> = batch.entries()?.into_iter().map(|(id, _)| id).collect();
+            assert_eq!(seen, ["z", "a"]);
+            Ok(())
+        })
+        .unwrap();
+    assert_eq!(ids(&store), "z,a");
+    assert_eq!(store.history("a").unwrap().len(), 3);
+    store.batch(|_| Ok(())).unwrap();
+}
+
+#[test]
+fn writing_to_the_store_inside_its_batch_is_refused_and_not_waited_for() {
+    let store = Store::<Value>::in_memory().unwrap();
+    let error = store.batch(|_| store.set("a", &json!({}))).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::InvalidInput);
+    assert!(error.to_string().contains("batch"));
+}
+
+#[test]
+fn history_and_cursors_reach_across_checkpoints_as_far_as_retention_keeps() {
+    for (retention, kept) in [(Retention::All, 12), (Retention::None, 2)] {
+        let store = Store::<Value>::builder()
+            .history_retention(retention)
+            .open_backend(MemoryBackend::new())
+            .unwrap();
+        let mut cursors = Vec::new();
+        for n in 0..12 {
+            store.set("a", &json!({"n": n})).unwrap();
+            cursors.push(store.ops(Since::Start).unwrap().last().unwrap().cursor);
+            if n == 3 || n == 9 {
+                store.compact().unwrap();
+            }
+        }
+        assert_eq!(store.history("a").unwrap().len(), kept);
+        assert_eq!(store.ops(cursors[10]).unwrap().len(), 1);
+        if kept == 12 {
+            for (n, cursor) in cursors.iter().enumerate() {
+                assert_eq!(store.ops(*cursor).unwrap().len(), 11 - n);
+            }
+        } else {
+            assert_eq!(
+                store.ops(cursors[2]).unwrap_err().kind(),
+                ErrorKind::NotFound
+            );
+        }
+        let last = *cursors.last().unwrap();
+        assert!(store.undo().unwrap());
+        assert!(matches!(
+            store.ops(last).unwrap_err().kind(),
+            ErrorKind::Conflict
+        ));
+    }
+}
+
+#[test]
+fn archived_documents_are_in_the_archive_only_and_segments_merge() {
+    let backend = MemoryBackend::new();
+    let store: Store = Store::builder().open_backend(backend.clone()).unwrap();
+    for n in 0..10 {
+        store.set(&format!("{n}"), &json!({"n": n})).unwrap();
+    }
+    let below = |limit: i64| move |document: &Value, _: &str| document["n"].as_i64() < Some(limit);
+    assert_eq!(store.archive(below(3), Some("old")).unwrap(), 3);
+    assert_eq!(store.archive(below(5), Some("old")).unwrap(), 2);
+    assert_eq!(store.archive(below(5), Some("old")).unwrap(), 0);
+    assert_eq!(store.count().unwrap(), 5);
+    let archived: Vec<String> = store
+        .load_archive("old")
+        .unwrap()
+        .into_iter()
+        .map(|(id, _)| id)
+        .collect();
+    assert_eq!(archived, ["0", "1", "2", "3", "4"]);
+    assert_eq!(store.archive_segments().unwrap().len(), 1);
+    assert_eq!(
+        store.load_archive("ol").unwrap_err().kind(),
+        ErrorKind::NotFound
+    );
+    assert_eq!(
+        store.archive(below(9), Some("../x")).unwrap_err().kind(),
+        ErrorKind::InvalidInput
+    );
+    assert_eq!(store.stats().unwrap().archived_documents, 5);
+    assert!(!store.undo().unwrap());
+    store.close().unwrap();
+    let store: Store = Store::builder().open_backend(backend).unwrap();
+    assert_eq!(ids(&store), "5,6,7,8,9");
+    assert_eq!(store.load_archive("old").unwrap().len(), 5);
+}
+
+#[test]
+fn a_reader_follows_the_writer_across_checkpoints_and_undos() {
+    let backend = MemoryBackend::new();
+    let writer: Store = Store::builder().open_backend(backend.clone()).unwrap();
+    writer.set("a", &json!({"n": 1})).unwrap();
+    let reader: Store = Store::builder()
+        .read_only(true)
+        .open_backend(backend)
+        .unwrap();
+    assert_eq!(ids(&reader), "a");
+    assert!(reader.tail().unwrap().operations.is_empty());
+    for round in 0..20 {
+        writer.set("b", &json!({"round": round})).unwrap();
+        let tail = reader.tail().unwrap();
+        assert_eq!((tail.operations.len(), tail.rewound), (1, false));
+        if round % 3 == 0 {
+            writer.compact().unwrap();
+        }
+        writer.set(&format!("c{round}"), &json!({})).unwrap();
+        if round % 5 == 4 {
+            reader.refresh().unwrap();
+            assert!(writer.undo().unwrap());
+            writer.set("d", &json!({"round": round})).unwrap();
+            assert!(reader.tail().unwrap().rewound);
+        }
+        reader.refresh().unwrap();
+        assert_eq!(reader.entries().unwrap(), writer.entries().unwrap());
+        assert_eq!(reader.history("b").unwrap(), writer.history("b").unwrap());
+    }
+    assert_eq!(
+        reader.set("x", &json!({})).unwrap_err().kind(),
+        ErrorKind::ReadOnly
+    );
+    writer.archive(|_, id| id == "a", None).unwrap();
+    reader.refresh().unwrap();
+    assert_eq!(ids(&reader), ids(&writer));
+}
+
+#[test]
+fn skip_load_writes_blindly_and_loses_nothing() {
+    let backend = MemoryBackend::new();
+    let store: Store = Store::builder().open_backend(backend.clone()).unwrap();
+    for n in 0..50 {
+        store.set(&format!("{n}"), &json!({"n": n})).unwrap();
+    }
+    store.close().unwrap();
+    let blind: Store = Store::builder()
+        .skip_load(true)
+        .checkpoint_threshold(10)
+        .open_backend(backend.clone())
+        .unwrap();
+    assert_eq!(blind.count().unwrap(), 0);
+    for n in 40..240 {
+        blind
+            .set(&format!("{n}"), &json!({"n": n, "blind": true}))
+            .unwrap();
+    }
+    assert_eq!(blind.count().unwrap(), 200);
+    assert_eq!(blind.compact().unwrap_err().kind(), ErrorKind::InvalidInput);
+    assert_eq!(
+        blind.archive(|_, _| true, None).unwrap_err().kind(),
+        ErrorKind::InvalidInput
+    );
+    blind.close().unwrap();
+    let store: Store = Store::builder().open_backend(backend).unwrap();
+    assert_eq!(store.count().unwrap(), 240);
+    assert_eq!(store.get("45").unwrap().unwrap()["blind"], true);
+    for _ in 0..200 {
+        assert!(store.undo().unwrap());
+    }
+    assert_eq!(store.count().unwrap(), 50);
+    assert!(store.get("45").unwrap().unwrap().get("blind").is_none());
+}
+
+#[test]
+fn a_migration_covers_snapshot_and_log_or_changes_nothing() {
+    let backend = MemoryBackend::new();
+    let store: Store = Store::builder().open_backend(backend.clone()).unwrap();
+    store.set("a", &json!({"n": 1})).unwrap();
+    store.compact().unwrap();
+    store.set("b", &json!({"n": 2})).unwrap();
+    drop(store);
+    let failing = Store::<Value>::builder()
+        .version(2)
+        .migrate(|document, _| {
+            if document["n"] == 2 {
+                Err("no".into())
+            } else {
+                Ok(document)
+            }
+        })
+        .open_backend(backend.clone());
+    assert!(failing.unwrap_err().to_string().contains("'b'"));
+    let store: Store = Store::builder()
+        .version(2)
+        .migrate(|mut document, from| {
+            document["from"] = from.into();
+            Ok(document)
+        })
+        .open_backend(backend.clone())
+        .unwrap();
+    assert_eq!(store.get("a").unwrap().unwrap()["from"], 1);
+    assert_eq!(store.get("b").unwrap().unwrap()["from"], 1);
+    drop(store);
+    let older = Store::<Value>::builder()
+        .version(1)
+        .open_backend(backend.clone());
+    assert_eq!(older.unwrap_err().kind(), ErrorKind::UnsupportedVersion);
+    let store: Store = Store::builder().open_backend(backend).unwrap();
+    assert_eq!(store.get("b").unwrap().unwrap()["from"], 1);
+}
+
+#[test]
+fn automatic_checkpoints_keep_the_documents_and_remove_what_they_replace() {
+    for mode in [CheckpointMode::Background, CheckpointMode::Blocking] {
+        let directory = tempfile::tempdir().unwrap();
+        let store = Store::<Value>::builder()
+            .checkpoint_threshold(10)
+            .checkpoint_mode(mode)
+            .history_retention(Retention::None)
+            .os_buffered(true)
+            .open(directory.path())
+            .unwrap();
+        for n in 0..500 {
+            store.set(&format!("{}", n % 20), &json!({"n": n})).unwrap();
+        }
+        store.close().unwrap();
+        for folder in ["snapshots", "ops"] {
+            let count = std::fs::read_dir(directory.path().join(folder))
+                .unwrap()
+                .count();
+            assert_eq!(count, 1, "{folder}");
+        }
+        let store = Store::<Value>::open(directory.path()).unwrap();
+        assert_eq!(store.count().unwrap(), 20);
+        assert_eq!(store.get("19").unwrap().unwrap()["n"], 499);
+    }
+}
+
+#[test]
+fn threads_write_and_read_at_once() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = Store::<Value>::builder()
+        .checkpoint_threshold(200)
+        .open(directory.path())
+        .unwrap();
+    std::thread::scope(|scope| {
+        for thread in 0..8 {
+            let store = store.clone();
+            scope.spawn(move || {
+                for n in 0..100 {
+                    store
+                        .set(&format!("{thread}-{n}"), &json!({"n": n}))
+                        .unwrap();
+                    assert!(store.has(&format!("{thread}-{n}")).unwrap());
+                    let view = store.view().unwrap();
+                    assert_eq!(view.iter().count(), view.len());
+                }
+            });
+        }
+    });
+    assert_eq!(store.count().unwrap(), 800);
+    store.close().unwrap();
+    let store = Store::<Value>::open(directory.path()).unwrap();
+    assert_eq!(store.count().unwrap(), 800);
+}
+
+#[test]
+fn the_snapshot_and_the_log_together_are_the_state() {
+    let store = Store::<Value>::in_memory().unwrap();
+    for n in 0..1000 {
+        store.set(&format!("{n}"), &json!({"n": n})).unwrap();
+        if n == 600 {
+            store.compact().unwrap();
+        }
+    }
+    let snapshot: Vec<_> = store
+        .stream_snapshot()
+        .unwrap()
+        .map(|item| item.unwrap().0)
+        .collect();
+    let log: Vec<_> = store
+        .log_ops(Since::Start)
+        .unwrap()
+        .map(|item| item.unwrap().id)
+        .collect();
+    assert_eq!((snapshot.len(), log.len()), (601, 399));
+    let all: Vec<_> = store
+        .entries()
+        .unwrap()
+        .into_iter()
+        .map(|(id, _)| id)
+        .collect();
+    assert_eq!([snapshot, log].concat(), all);
+}
