@@ -63,15 +63,16 @@ impl<T: Document> Engine<T> {
         });
         let cut = self.cut(&mut writer);
         let switched =
-            write_snapshot(&*self.backend, manifest.version, kept).and_then(|snapshot| {
+            write_snapshot(&*self.backend, manifest.version, self.options.residency, kept).and_then(|snapshot| {
                 let change = Change {
                     version: manifest.version,
                     archives: Some(archives),
                     undo_barrier: true,
+                    merged: None,
                 };
                 self.switch(writer, &cut, snapshot, change, began)
             });
-        let mut writer = match switched {
+        let writer = match switched {
             Ok(writer) => writer,
             Err(error) => {
                 lock(&self.writer).sealing = None;
@@ -84,14 +85,15 @@ impl<T: Document> Engine<T> {
         for name in &replaced {
             discard(&*self.backend, name);
         }
-        self.forget(&mut writer, &gone)?;
+        self.forget(&gone);
+        drop(writer);
         Ok(picked.len())
     }
 
-    /// Takes archived documents out of the state.
-    fn forget(&self, writer: &mut crate::commit::Guard<'_, T>, gone: &HashSet<&str>) -> Result<()> {
-        if self.state().base().is_some() {
-            return self.reload_state(writer);
+    /// Takes archived documents out of the state, unless that lies on the snapshot without them already.
+    fn forget(&self, gone: &HashSet<&str>) {
+        if self.is_on_current_snapshot() {
+            return;
         }
         let mut state = self.state_mut();
         for id in gone {
@@ -99,7 +101,6 @@ impl<T: Document> Engine<T> {
         }
         let holes = state.hole_count();
         state.forget_holes(holes);
-        Ok(())
     }
 
     /// Writes the segment with `picked` added; returns it and the files that it replaces.

@@ -1,155 +1,287 @@
 //! Documents that stay on storage and are read when asked for: the snapshot under a state with `Residency::OnDemand`.
 //!
-//! An index, id hash -> place in the snapshot, says where each document is; documents read are kept within a budget.
+//! An index beside the snapshot (`docs/format.md` §3a) says where each document's line is: a lookup is one small read of it and one of the
+//! line. Lines read lately are kept within a budget. `load` opens a base, the state lies on it.
+//!
+//! Invariant: no answer rests on the index alone. A line counts only where its checksum holds and it has the id that was asked for; a part of the
+//! index that is damaged is noticed by its own checksum, and then the index is built anew, in memory. Reading all documents checks the
+//! snapshot's checksum, so a checkpoint never gives damage a new one.
 
-use std::collections::HashMap;
-use std::collections::hash_map::Entry;
-use std::sync::{Arc, Mutex, PoisonError};
+mod build;
+mod cache;
+mod index;
+mod line;
 
-use crate::backend::Object;
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+
+use crate::backend::{Backend, MemoryBackend, Object};
 use crate::document::Stored;
-use crate::format::snapshot;
+use crate::format;
+use crate::format::manifest::FileFacts;
+use crate::load::damaged;
 use crate::oplog::Lines;
-use crate::{Error, Result};
+use crate::{Error, ErrorKind, Result, paths};
 
-/// Where a snapshot line is.
-#[derive(Clone, Copy)]
-pub(crate) struct Place {
-    pub(crate) offset: u64,
-    pub(crate) length: u32,
+pub(crate) use build::IndexWriter;
+
+use cache::Cache;
+use index::Index;
+use line::{Line, checksum_with};
+
+/// Where an index goes that is missing or not to be used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum IndexHome {
+    /// Beside its snapshot.
+    Storage,
+    /// Nowhere but in memory: nothing may be written.
+    Memory,
 }
 
+/// [`format::index::hash`], but for tests of collisions.
+type IdHash = fn(&str) -> u64;
+
+/// A snapshot as it was when it was opened; that its file is replaced later does not matter.
 pub(crate) struct Base {
     object: Box<dyn Object>,
     name: String,
-    /// Offset of the first document's line.
-    first: u64,
-    index: HashMap<Box<str>, Place>,
+    facts: Option<FileFacts>,
+    index: Index,
+    /// The index built anew, once a part of `index` was found damaged.
+    repaired: OnceLock<Index>,
+    repairing: Mutex<()>,
+    hash: IdHash,
     cache: Mutex<Cache>,
 }
 
-/// Lines read lately, in two generations: when the younger is full it becomes the older, and what nobody asked for since is dropped.
-struct Cache {
-    budget: usize,
-    bytes: usize,
-    young: HashMap<u64, Arc<String>>,
-    old: HashMap<u64, Arc<String>>,
-}
-
 impl Base {
-    pub(crate) fn new(
+    /// The snapshot `name`, open as `object`. `None` when an id occurs in it twice: then it has to be read whole.
+    ///
+    /// `facts` are what the manifest says of it: without them, no index file can be checked against it, and none is used.
+    pub(crate) fn open(
+        backend: &dyn Backend,
+        name: &str,
         object: Box<dyn Object>,
-        name: String,
-        first: u64,
-        index: HashMap<Box<str>, Place>,
+        facts: Option<FileFacts>,
+        home: IndexHome,
+        cache_bytes: usize,
+    ) -> Result<Option<Self>> {
+        let hash = format::index::hash;
+        let opened = match (facts, paths::index_of(name)) {
+            (Some(facts), Some(index_name)) => {
+                Some(open_index(backend, &index_name, &*object, name, facts, home))
+            }
+            _ => index_in_memory(&*object, name, facts, hash).transpose(),
+        };
+        let Some(index) = opened.transpose()? else {
+            return Ok(None);
+        };
+        Ok(Some(Self::new(object, name, facts, index, hash, cache_bytes)))
+    }
+
+    fn new(
+        object: Box<dyn Object>,
+        name: &str,
+        facts: Option<FileFacts>,
+        index: Index,
+        hash: IdHash,
         cache_bytes: usize,
     ) -> Self {
         Self {
             object,
-            name,
-            first,
+            name: name.to_owned(),
+            facts,
             index,
-            cache: Mutex::new(Cache {
-                budget: cache_bytes,
-                bytes: 0,
-                young: HashMap::new(),
-                old: HashMap::new(),
-            }),
+            repaired: OnceLock::new(),
+            repairing: Mutex::default(),
+            hash,
+            cache: Mutex::new(Cache::new(cache_bytes)),
         }
     }
 
+    /// The snapshot's name.
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// How many documents it has.
     pub(crate) fn len(&self) -> usize {
         self.index.len()
     }
 
-    pub(crate) fn contains(&self, id: &str) -> bool {
-        self.index.contains_key(id)
+    /// Bytes of documents kept in memory.
+    pub(crate) fn cached_bytes(&self) -> u64 {
+        self.cache().bytes() as u64
+    }
+
+    /// Whether `id` has a document here.
+    pub(crate) fn contains(&self, id: &str) -> Result<bool> {
+        Ok(self.line(id)?.is_some())
     }
 
     /// The document of `id`.
     pub(crate) fn get<T>(&self, id: &str) -> Result<Option<Stored<T>>> {
-        let Some(place) = self.index.get(id) else {
-            return Ok(None);
-        };
-        let line = self.line(*place)?;
-        self.document(&line, place.offset).map(Some)
+        Ok(self.line(id)?.map(Line::into_document))
     }
 
-    /// All documents, in the order of the snapshot, one in memory at a time.
+    /// All documents, in the order of the snapshot, one in memory at a time. Lines are not checked one by one: the last item is an
+    /// error when the checksum of the whole does not hold.
     pub(crate) fn documents<T>(&self) -> impl Iterator<Item = Result<Stored<T>>> + use<'_, T> {
-        let mut lines = Lines::new(&*self.object, self.first);
-        std::iter::from_fn(move || {
-            loop {
-                match lines.next() {
-                    Err(error) => return Some(Err(error)),
-                    Ok(None) => return None,
-                    Ok(Some(line)) if line.is_blank() => {}
-                    Ok(Some(line)) => {
-                        let offset = line.offset;
-                        return Some(match std::str::from_utf8(line.bytes) {
-                            Ok(text) => self.document(text, offset),
-                            Err(_) => Err(self.damaged(offset, "it is not UTF-8")),
-                        });
-                    }
+        let mut lines = Lines::new(&*self.object, 0);
+        let mut crc = 0;
+        let mut ended = false;
+        let mut next = move || -> Result<Option<Stored<T>>> {
+            while let Some(line) = lines.next()? {
+                crc = checksum_with(crc, line.bytes, line.terminated);
+                if line.offset >= self.index.first() && !line.is_blank() {
+                    let text = line.bytes.to_vec();
+                    let document = self.parse(text, line.offset)?.into_document();
+                    return Ok(Some(document));
                 }
             }
+            self.check(crc).map(|()| None)
+        };
+        std::iter::from_fn(move || {
+            let item = if ended { None } else { next().transpose() };
+            ended = !matches!(item, Some(Ok(_)));
+            item
         })
     }
 
-    fn document<T>(&self, line: &str, offset: u64) -> Result<Stored<T>> {
-        let (id, data) =
-            snapshot::decode_line(line).map_err(|reason| self.damaged(offset, &reason))?;
-        Ok(Stored::new(&id, data))
-    }
-
-    fn line(&self, place: Place) -> Result<Arc<String>> {
-        if let Some(line) = self.cache().get(place.offset) {
-            return Ok(line);
+    fn check(&self, crc: u32) -> Result<()> {
+        match self.facts {
+            Some(facts) if facts.crc != crc => Err(damaged(
+                &self.name,
+                "the snapshot's checksum does not match its content",
+            )),
+            _ => Ok(()),
         }
-        let mut bytes = vec![0; place.length as usize];
-        let read = self.object.read_at(place.offset, &mut bytes)?;
-        bytes.truncate(read);
-        let line =
-            String::from_utf8(bytes).map_err(|_| self.damaged(place.offset, "it is not UTF-8"))?;
-        let line = Arc::new(line);
-        self.cache().put(place.offset, Arc::clone(&line));
-        Ok(line)
     }
 
-    fn cache(&self) -> std::sync::MutexGuard<'_, Cache> {
+    fn line(&self, id: &str) -> Result<Option<Line>> {
+        let hash = (self.hash)(id);
+        if let Some(line) = self.cache().get(hash).filter(|line| line.id() == id) {
+            return Ok(Some(line));
+        }
+        for entry in self.find(hash)? {
+            let line = self.read(entry)?;
+            if line.id() == id {
+                self.cache().put(hash, line.clone());
+                return Ok(Some(line));
+            }
+        }
+        Ok(None)
+    }
+
+    /// The entries whose id has `hash`.
+    fn find(&self, hash: u64) -> Result<Vec<format::index::Entry>> {
+        if let Some(index) = self.repaired.get() {
+            return index.find(hash);
+        }
+        match self.index.find(hash) {
+            Err(error) => {
+                tracing::warn!(%error, snapshot = self.name, "the snapshot's index is damaged and is built anew in memory");
+                self.repair()?.find(hash)
+            }
+            found => found,
+        }
+    }
+
+    fn repair(&self) -> Result<&Index> {
+        let _turn = self
+            .repairing
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if let Some(index) = self.repaired.get() {
+            return Ok(index);
+        }
+        let index = index_in_memory(&*self.object, &self.name, self.facts, self.hash)?
+            .ok_or_else(|| repeated(&self.name))?;
+        Ok(self.repaired.get_or_init(|| index))
+    }
+
+    fn read(&self, entry: format::index::Entry) -> Result<Line> {
+        let mut bytes = vec![0; entry.length as usize];
+        let read = self.object.read_at(entry.offset, &mut bytes)?;
+        bytes.truncate(read);
+        if crc32c::crc32c(&bytes) != entry.crc {
+            return Err(damaged(
+                &self.name,
+                "a document of the snapshot does not match its checksum",
+            )
+            .at_offset(entry.offset));
+        }
+        self.parse(bytes, entry.offset)
+    }
+
+    fn parse(&self, bytes: Vec<u8>, offset: u64) -> Result<Line> {
+        Line::parse(bytes, self.facts.is_some()).map_err(|reason| {
+            damaged(
+                &self.name,
+                format!("a document of the snapshot cannot be read: {reason}"),
+            )
+            .at_offset(offset)
+        })
+    }
+
+    fn cache(&self) -> MutexGuard<'_, Cache> {
         self.cache.lock().unwrap_or_else(PoisonError::into_inner)
     }
-
-    fn damaged(&self, offset: u64, reason: &str) -> Error {
-        Error::corrupt(format!(
-            "a document of the snapshot cannot be read: {reason}"
-        ))
-        .at_path(&self.name)
-        .at_offset(offset)
-    }
 }
 
-impl Cache {
-    fn get(&mut self, offset: u64) -> Option<Arc<String>> {
-        if let Some(line) = self.young.get(&offset) {
-            return Some(Arc::clone(line));
+/// The index file of a snapshot of known checksum; built anew where it is missing, damaged or another snapshot's.
+fn open_index(
+    backend: &dyn Backend,
+    index_name: &str,
+    object: &dyn Object,
+    name: &str,
+    facts: FileFacts,
+    home: IndexHome,
+) -> Result<Index> {
+    let open = || Index::open(backend.open(index_name)?, index_name, &facts);
+    match open() {
+        Ok(index) => return Ok(index),
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            tracing::info!(index_name, "the snapshot has no index; it is built now");
         }
-        let line = self.old.remove(&offset)?;
-        self.put(offset, Arc::clone(&line));
-        Some(line)
-    }
-
-    fn put(&mut self, offset: u64, line: Arc<String>) {
-        let size = line.len() + 64;
-        if self.bytes + size > self.budget / 2 {
-            self.old = std::mem::take(&mut self.young);
-            self.bytes = 0;
-        }
-        if size <= self.budget / 2
-            && let Entry::Vacant(entry) = self.young.entry(offset)
-        {
-            entry.insert(line);
-            self.bytes += size;
+        Err(error) => {
+            tracing::warn!(%error, index_name, "the snapshot's index cannot be used and is built anew");
         }
     }
+    let hash = format::index::hash;
+    if home == IndexHome::Storage {
+        let write = || {
+            build::write_index(backend, index_name, object, name, Some(facts), hash)?;
+            open()
+        };
+        match write() {
+            Ok(index) => return Ok(index),
+            // Whatever went wrong with the index file; what is wrong with the snapshot is found again below.
+            Err(error) => {
+                tracing::warn!(%error, index_name, "the snapshot's index could not be written and is kept in memory");
+            }
+        }
+    }
+    index_in_memory(object, name, Some(facts), hash)?.ok_or_else(|| repeated(name))
 }
+
+/// The index of a snapshot, built in memory. `None` when an id occurs twice.
+fn index_in_memory(
+    object: &dyn Object,
+    name: &str,
+    facts: Option<FileFacts>,
+    hash: IdHash,
+) -> Result<Option<Index>> {
+    const INDEX: &str = "index";
+    let memory = MemoryBackend::new();
+    let Some(found) = build::write_index(&memory, INDEX, object, name, facts, hash)? else {
+        return Ok(None);
+    };
+    Index::open(memory.open(INDEX)?, INDEX, &found).map(Some)
+}
+
+fn repeated(name: &str) -> Error {
+    damaged(name, "an id occurs twice in the snapshot")
+}
+
+#[cfg(test)]
+mod tests;

@@ -107,7 +107,7 @@ impl<T: Document> Batch<'_, T> {
     fn newest(&self, id: &str) -> Result<Option<Stored<T>>> {
         match self.newest.get(id) {
             Some(document) => Ok(document.clone()),
-            None => self.engine.state().get(id),
+            None => self.engine.stored(id),
         }
     }
 
@@ -187,7 +187,7 @@ impl<T: Document> Batch<'_, T> {
     pub fn count(&self) -> Result<usize> {
         let mut count = self.engine.state().len();
         for (id, document) in &self.newest {
-            let before = self.engine.state().get(id)?.is_some();
+            let before = self.engine.stored(id)?.is_some();
             match (before, document.is_some()) {
                 (false, true) => count += 1,
                 (true, false) => count -= 1,

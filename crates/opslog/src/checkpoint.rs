@@ -9,6 +9,7 @@ use std::time::Instant;
 use jiff::Timestamp;
 
 use crate::backend::{Backend, Log, ObjectWriter};
+use crate::base::IndexWriter;
 use crate::commit::{Guard, poisoned};
 use crate::document::{Document, Stored};
 use crate::engine::{Engine, lock};
@@ -17,7 +18,8 @@ use crate::format::manifest::{
 };
 use crate::format::{manifest, op_line, snapshot};
 use crate::oplog::{self, LogLine, Start};
-use crate::options::Retention;
+use crate::options::{Residency, Retention};
+use crate::sealed::{self, Merged};
 use crate::{Error, ErrorKind, Result, paths, time};
 
 const WRITE_PIECE: usize = 1 << 20;
@@ -42,6 +44,8 @@ pub(crate) struct Change {
     pub(crate) archives: Option<Vec<ArchiveFacts>>,
     /// Whether operations up to here can no longer be undone.
     pub(crate) undo_barrier: bool,
+    /// A log that takes the place of several short ones.
+    pub(crate) merged: Option<Merged>,
 }
 
 impl<T: Document> Engine<T> {
@@ -61,19 +65,35 @@ impl<T: Document> Engine<T> {
         };
         let documents = frozen.iter();
         let version = self.manifest().version;
-        let result = write_snapshot(&*self.backend, version, documents).and_then(|snapshot| {
+        let residency = self.options.residency;
+        let result = write_snapshot(&*self.backend, version, residency, documents).and_then(|snapshot| {
+            let merged = self.merge_sealed_logs();
+            let writer = self.writer().inspect_err(|_| {
+                discard(&*self.backend, &snapshot.name);
+                sealed::abandon(&*self.backend, merged.as_ref());
+            })?;
             let change = Change {
                 version,
                 archives: None,
                 undo_barrier: false,
+                merged,
             };
-            let writer = self.writer()?;
             self.switch(writer, &cut, snapshot, change, began).map(drop)
         });
         if result.is_err() {
             lock(&self.writer).sealing = None;
         }
         result
+    }
+
+    /// Copies short replaced logs into one. Where that fails they stay as they are: the checkpoint does not depend on it.
+    fn merge_sealed_logs(&self) -> Option<Merged> {
+        let manifest = self.manifest();
+        let ours = manifest.ours.as_ref()?;
+        sealed::merge(&*self.backend, &ours.sealed, &manifest.active_ops)
+            .inspect_err(|error| tracing::warn!(%error, "short logs could not be merged"))
+            .ok()
+            .flatten()
     }
 
     pub(crate) fn ensure_can_checkpoint(&self) -> Result<()> {
@@ -109,7 +129,8 @@ impl<T: Document> Engine<T> {
         began: Instant,
     ) -> Result<Guard<'e, T>> {
         let backend = &*self.backend;
-        let snapshot_name = snapshot.name.clone();
+        let mut new_files = vec![snapshot.name.clone()];
+        new_files.extend(change.merged.as_ref().map(|merged| merged.log.path.clone()));
         let prepared = self.quiesce(writer).and_then(|writer| {
             let (log, log_name, copied) = start_log(backend, &writer.log_name, cut)?;
             Ok((writer, log, log_name, copied))
@@ -117,10 +138,11 @@ impl<T: Document> Engine<T> {
         let (mut writer, log, log_name, copied) = match prepared {
             Ok(prepared) => prepared,
             Err(error) => {
-                discard(backend, &snapshot_name);
+                discard_all(backend, &new_files);
                 return Err(error);
             }
         };
+        new_files.push(log_name.clone());
         let old = self.manifest();
         let cost = CheckpointCost {
             millis: u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX),
@@ -136,22 +158,13 @@ impl<T: Document> Engine<T> {
             cost,
         );
         if let Err(error) = put_manifest(backend, &next) {
-            return Err(self.after_failed_switch(
-                &mut writer,
-                &next,
-                &[&snapshot_name, &log_name],
-                error,
-            ));
+            return Err(self.after_failed_switch(&mut writer, &next, &new_files, error));
         }
         self.adopt(&mut writer, cut, log, log_name, copied);
         self.set_manifest(next);
-        if self.state().base().is_some() {
-            self.reload_state(&mut writer)?;
-        }
+        self.rebase(&mut writer);
         discard(backend, &old.current_snapshot);
-        for name in dropped {
-            discard(backend, &name);
-        }
+        discard_all(backend, &dropped);
         Ok(writer)
     }
 
@@ -166,9 +179,9 @@ impl<T: Document> Engine<T> {
     ) {
         writer.end = log.end();
         if let Some(mut old) = writer.log.replace(log) {
-            // What lies behind the cut is in the new log; the manifest says how much of the old one counts.
-            if let Err(error) = old.truncate(cut.end) {
-                tracing::warn!(%error, log = writer.log_name, "the replaced log could not be shortened");
+            // What lies behind the cut stays where it is, for those who are reading it; the manifest says how much counts.
+            if let Err(error) = old.finish() {
+                tracing::warn!(%error, log = writer.log_name, "the replaced log keeps its padding");
             }
         }
         writer.log_name = log_name;
@@ -183,7 +196,7 @@ impl<T: Document> Engine<T> {
         &self,
         writer: &mut Guard<'_, T>,
         next: &Manifest,
-        new_files: &[&str],
+        new_files: &[String],
         error: Error,
     ) -> Error {
         let nonce = |manifest: &Manifest| manifest.ours.as_ref().map(|ours| ours.nonce.clone());
@@ -193,9 +206,7 @@ impl<T: Document> Engine<T> {
             .and_then(|bytes| manifest::decode(&bytes));
         match current {
             Ok(current) if nonce(&current) != nonce(next) => {
-                for name in new_files {
-                    discard(&*self.backend, name);
-                }
+                discard_all(&*self.backend, new_files);
                 error
             }
             _ => {
@@ -218,10 +229,11 @@ impl<T: Document> Engine<T> {
     }
 }
 
-/// Writes `documents` as a new snapshot, on stable storage on return.
+/// Writes `documents` as a new snapshot, on stable storage on return, with its index where documents are read on demand.
 pub(crate) fn write_snapshot<T>(
     backend: &dyn Backend,
     version: u32,
+    residency: Residency,
     documents: impl Iterator<Item = Result<Stored<T>>>,
 ) -> Result<NewSnapshot> {
     let now = Timestamp::now();
@@ -229,6 +241,12 @@ pub(crate) fn write_snapshot<T>(
         let name = paths::snapshot(milliseconds);
         backend.create(&name).map(|file| (name, file))
     })?;
+    let mut index = match (residency, paths::index_of(&name)) {
+        (Residency::OnDemand { .. }, Some(index_name)) => {
+            Some(IndexWriter::create(backend, &index_name)?)
+        }
+        _ => None,
+    };
     let mut buffer = Vec::with_capacity(WRITE_PIECE + (64 << 10));
     let mut facts = FileFacts {
         bytes: 0,
@@ -238,14 +256,24 @@ pub(crate) fn write_snapshot<T>(
     snapshot::encode_header(&mut buffer, version, &time::format_timestamp(now));
     for document in documents {
         let document = document?;
+        let start = buffer.len();
         snapshot::encode_document(&mut buffer, document.id(), document.data());
         facts.documents += 1;
+        if let Some(index) = &mut index {
+            let line = buffer.get(start..buffer.len() - 1).unwrap_or_default();
+            index.add(document.id(), facts.bytes + start as u64, line)?;
+        }
         if buffer.len() >= WRITE_PIECE {
             write_piece(&mut *file, &mut buffer, &mut facts)?;
         }
     }
     write_piece(&mut *file, &mut buffer, &mut facts)?;
     file.finish()?;
+    if let Some(index) = index {
+        index
+            .finish(&facts)
+            .inspect_err(|_| discard(backend, &name))?;
+    }
     Ok(NewSnapshot { name, facts })
 }
 
@@ -331,6 +359,10 @@ fn next_manifest(
 ) -> (Manifest, Vec<String>) {
     let now = time::format_timestamp(Timestamp::now());
     let mut ours = old.ours.clone().unwrap_or_default();
+    let mut dropped = match change.merged {
+        Some(merged) => sealed::replace(&mut ours.sealed, merged),
+        None => Vec::new(),
+    };
     if cut.seq > ours.log_seq {
         ours.sealed.push(SealedLog {
             path: old.active_ops.clone(),
@@ -340,7 +372,7 @@ fn next_manifest(
             sealed_at: now.clone(),
         });
     }
-    let mut dropped = retain(&mut ours.sealed, retention);
+    dropped.extend(retain(&mut ours.sealed, retention));
     if cut.seq == ours.log_seq {
         dropped.push(old.active_ops.clone());
     }
@@ -417,11 +449,20 @@ pub(crate) fn put_manifest(backend: &dyn Backend, manifest: &Manifest) -> Result
     backend.put(paths::MANIFEST, &manifest::encode(manifest))
 }
 
-/// Removes a file that nothing names any more. If that fails it stays as garbage, which the next writer removes.
+fn discard_all(backend: &dyn Backend, names: &[String]) {
+    for name in names {
+        discard(backend, name);
+    }
+}
+
+/// Removes a file that nothing names any more, of a snapshot the index too. If that fails it stays as garbage, which the next writer removes.
 pub(crate) fn discard(backend: &dyn Backend, name: &str) {
-    if let Err(error) = backend.delete(name)
-        && error.kind() != ErrorKind::NotFound
-    {
-        tracing::warn!(%error, name, "a file that is no longer needed could not be removed");
+    let index = paths::index_of(name);
+    for name in std::iter::once(name).chain(index.as_deref()) {
+        if let Err(error) = backend.delete(name)
+            && error.kind() != ErrorKind::NotFound
+        {
+            tracing::warn!(%error, name, "a file that is no longer needed could not be removed");
+        }
     }
 }

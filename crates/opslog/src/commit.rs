@@ -14,12 +14,15 @@ use crate::backend::Log;
 use crate::document::{self, Document, Stored};
 use crate::engine::{Engine, Group, GroupOutcome, Writer, lock};
 use crate::format::op_line::{self, BatchMark, OpKind, OpLine, Prev};
-use crate::options::{CheckpointMode, WriteMode};
+use crate::options::{CheckpointMode, Residency, WriteMode};
 use crate::state::Change;
 use crate::{Error, ErrorKind, Result, delta, time};
 
 /// Bytes that wait for the disk before a writer in `Async` or `Group` mode has to wait too.
 const QUEUE_LIMIT: usize = 8 << 20;
+
+/// Bytes of changed documents that are kept in memory whatever the budget: a checkpoint for less would cost more than it frees.
+const OVERLAY_LEAST: u64 = 1 << 20;
 
 /// A set or delete on its way into a commit.
 pub(crate) enum Draft<T> {
@@ -186,7 +189,7 @@ impl<T: Document> Engine<T> {
         if let Some((_, document)) = writer.pending.get(id) {
             return Ok(document.clone());
         }
-        self.state().get(id)
+        self.stored(id)
     }
 
     /// Makes an encoded commit visible, or, in `Immediate` mode, keeps it until its group is settled.
@@ -383,7 +386,10 @@ impl<T: Document> Engine<T> {
         let due = self
             .checkpoint_threshold()
             .max(writer.checkpoint_not_before);
-        if self.options.skip_load || writer.ops_since_checkpoint < due {
+        let is_due = writer.ops_since_checkpoint >= due
+            || writer.ops_since_checkpoint > writer.checkpoint_not_before
+                && self.is_beyond_budget();
+        if self.options.skip_load || !is_due {
             return;
         }
         match self.options.checkpoint_mode {
@@ -406,6 +412,17 @@ impl<T: Document> Engine<T> {
         match self.options.checkpoint_threshold {
             Some(threshold) => threshold.max(1),
             None => self.manifest().stats.active_records.max(100),
+        }
+    }
+
+    /// Whether what was changed since the snapshot takes more than half of the memory that documents read on demand may have.
+    fn is_beyond_budget(&self) -> bool {
+        match self.options.residency {
+            Residency::Memory => false,
+            Residency::OnDemand { cache_bytes } => {
+                let allowed = (cache_bytes as u64 / 2).max(OVERLAY_LEAST);
+                self.state().overlay_bytes() > allowed
+            }
         }
     }
 

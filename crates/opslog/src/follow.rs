@@ -16,7 +16,8 @@ use crate::format::op_line;
 use crate::op::{Cursor, Operation};
 use crate::open::{load_consistent, read_manifest, replay};
 use crate::oplog::{self, LogLine, Start};
-use crate::{Error, ErrorKind, Result, time};
+use crate::state::State;
+use crate::{Error, ErrorKind, Result, load, time};
 
 /// What came since the last look.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -182,6 +183,12 @@ impl<T: Document> Engine<T> {
                 return Ok(Look::Gone);
             }
         }
+        // Documents that stay on storage are read from the new snapshot from now on: the old one is gone, and only held open.
+        let new_base = if self.state().base().is_some() {
+            Some(load::load(&*self.backend, &manifest, &self.options)?)
+        } else {
+            None
+        };
         let mut operations = Vec::new();
         if ours.log_seq > position.next_seq {
             operations = self.read_on(position)?;
@@ -193,14 +200,20 @@ impl<T: Document> Engine<T> {
         position.offset = 0;
         position.next_seq = ours.log_seq;
         position.last = None;
-        let since = self.read_from(position, next_seq)?;
+        let since = self.read_from(position, next_seq, new_base)?;
         operations.extend(since);
         self.set_manifest(manifest);
         Ok(Look::New(operations))
     }
 
-    /// Reads the new log from its beginning, applying what has a number from `next_seq` on.
-    fn read_from(&self, position: &mut Position, next_seq: u64) -> Result<Vec<Operation>> {
+    /// Reads the new log from its beginning, applying what has a number from `next_seq` on; all of it to `fresh`, the new snapshot's state,
+    /// which then takes the place of the state.
+    fn read_from(
+        &self,
+        position: &mut Position,
+        next_seq: u64,
+        mut fresh: Option<State<T>>,
+    ) -> Result<Vec<Operation>> {
         let log = self.backend.open(&position.log)?;
         let start = Start {
             position: 0,
@@ -210,11 +223,18 @@ impl<T: Document> Engine<T> {
         let outcome = oplog::read(&*log, start, &mut |line| {
             if line.seq >= next_seq {
                 operations.push(Operation::from_line(line)?);
-                replay(&mut self.state_mut(), line)?;
+            }
+            match &mut fresh {
+                Some(fresh) => replay(fresh, line)?,
+                None if line.seq >= next_seq => replay(&mut self.state_mut(), line)?,
+                None => {}
             }
             position.pass(line);
             Ok(())
         })?;
+        if let Some(fresh) = fresh {
+            *self.state_mut() = fresh;
+        }
         let mut writer = lock(&self.writer);
         writer.ops_since_checkpoint = outcome.count;
         writer.next_seq = position.next_seq;

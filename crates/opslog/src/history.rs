@@ -1,26 +1,23 @@
 //! The operations themselves: `history` of one document, `ops` since a time or a cursor, across checkpoints as far as logs are kept.
 
-use std::sync::Arc;
-
 use crate::backend::{Backend, Object};
 use crate::document::Document;
 use crate::engine::Engine;
 use crate::format::manifest::Manifest;
 use crate::op::{Cursor, Operation, Since};
-use crate::oplog::{self, LogLine, Outcome, Start};
+use crate::oplog::{self, LogLine, Start};
 use crate::{Error, ErrorKind, Result, time};
 
 /// How often a read starts over because a checkpoint replaced the logs meanwhile.
 const TRIES: usize = 20;
 
-/// A log as far as it counts.
+/// A kept log, as far as it counts.
 pub(crate) struct Part {
     pub(crate) name: String,
     /// The number of its first operation.
     pub(crate) seq: u64,
-    /// How many operations count; `None` for the active log.
-    pub(crate) ops: Option<u64>,
-    pub(crate) object: Box<dyn Object>,
+    /// How many operations and bytes count; `None` for the active log.
+    pub(crate) sealed: Option<(u64, u64)>,
 }
 
 /// The first `size` bytes of an object.
@@ -43,50 +40,98 @@ impl Object for Prefix {
 }
 
 /// The kept logs of `manifest`, oldest first, the active one last.
-pub(crate) fn open_logs(backend: &dyn Backend, manifest: &Manifest) -> Result<Vec<Part>> {
-    let mut parts = Vec::new();
-    for log in manifest.ours.iter().flat_map(|ours| &ours.sealed) {
-        parts.push(Part {
+pub(crate) fn kept_logs(manifest: &Manifest) -> Vec<Part> {
+    let ours = manifest.ours.as_ref();
+    let sealed = ours.into_iter().flat_map(|ours| &ours.sealed);
+    let mut parts: Vec<Part> = sealed
+        .map(|log| Part {
             name: log.path.clone(),
             seq: log.seq,
-            ops: Some(log.ops),
-            object: Box::new(Prefix {
-                object: backend.open(&log.path)?,
-                size: log.bytes,
-            }),
-        });
-    }
+            sealed: Some((log.ops, log.bytes)),
+        })
+        .collect();
     parts.push(Part {
         name: manifest.active_ops.clone(),
-        seq: manifest.ours.as_ref().map_or(0, |ours| ours.log_seq),
-        ops: None,
-        object: backend.open(&manifest.active_ops)?,
+        seq: ours.map_or(0, |ours| ours.log_seq),
+        sealed: None,
     });
-    Ok(parts)
+    parts
 }
 
 impl Part {
-    pub(crate) fn read(&self, sink: &mut dyn FnMut(&LogLine<'_>) -> Result<()>) -> Result<Outcome> {
-        let start = Start {
-            position: 0,
-            seq: Some(self.seq),
-        };
-        oplog::read(&*self.object, start, sink).map_err(|error| error.at_path(&self.name))
+    pub(crate) fn open(&self, backend: &dyn Backend) -> Result<Box<dyn Object>> {
+        let object = backend.open(&self.name)?;
+        Ok(match self.sealed {
+            Some((_, size)) => Box::new(Prefix { object, size }),
+            None => object,
+        })
+    }
+
+    /// Hands each operation to `sink`. Damage in a replaced log is left out, and said in the log of `tracing`.
+    pub(crate) fn read(
+        &self,
+        backend: &dyn Backend,
+        sink: &mut dyn FnMut(&LogLine<'_>) -> Result<()>,
+    ) -> Result<()> {
+        let object = self.open(backend)?;
+        if self.sealed.is_none() {
+            let start = Start {
+                position: 0,
+                seq: Some(self.seq),
+            };
+            return oplog::read(&*object, start, sink)
+                .map(drop)
+                .map_err(|error| error.at_path(&self.name));
+        }
+        let outcome = oplog::read_sealed(&*object, self.seq, sink)
+            .map_err(|error| error.at_path(&self.name))?;
+        for damage in outcome.damage {
+            tracing::warn!(
+                path = self.name,
+                offset = damage.range.start,
+                reason = damage.reason,
+                "a part of the history is damaged and left out"
+            );
+        }
+        Ok(())
     }
 
     /// Whether it may have operations from number `seq` on.
     fn reaches(&self, seq: u64) -> bool {
-        self.ops.is_none_or(|ops| self.seq + ops > seq)
+        self.sealed.is_none_or(|(ops, _)| self.seq + ops > seq)
     }
 }
 
 impl<T: Document> Engine<T> {
     /// All kept operations of one document, oldest first.
     pub(crate) fn history(&self, id: &str) -> Result<Vec<Operation>> {
+        self.with_kept_logs(|parts| {
+            let mut operations = Vec::new();
+            for part in parts {
+                part.read(&*self.backend, &mut |line| {
+                    if line.op.id == id {
+                        operations.push(Operation::from_line(line)?);
+                    }
+                    Ok(())
+                })?;
+            }
+            Ok(operations)
+        })
+    }
+
+    /// The kept operations after `since`, oldest first.
+    pub(crate) fn ops(&self, since: Since) -> Result<Vec<Operation>> {
+        self.with_kept_logs(|parts| match since {
+            Since::Start | Since::Time(_) => self.ops_by_time(parts, since),
+            Since::Cursor(cursor) => self.ops_behind(parts, cursor),
+        })
+    }
+
+    fn ops_by_time(&self, parts: &[Part], since: Since) -> Result<Vec<Operation>> {
         let mut operations = Vec::new();
-        for part in self.kept_logs()? {
-            part.read(&mut |line| {
-                if line.op.id == id {
+        for part in parts {
+            part.read(&*self.backend, &mut |line| {
+                if is_after(line, since) {
                     operations.push(Operation::from_line(line)?);
                 }
                 Ok(())
@@ -95,63 +140,43 @@ impl<T: Document> Engine<T> {
         Ok(operations)
     }
 
-    /// The kept operations after `since`, oldest first.
-    pub(crate) fn ops(&self, since: Since) -> Result<Vec<Operation>> {
-        let parts = self.kept_logs()?;
+    fn ops_behind(&self, parts: &[Part], cursor: Cursor) -> Result<Vec<Operation>> {
         let mut operations = Vec::new();
-        match since {
-            Since::Start | Since::Time(_) => {
-                for part in &parts {
-                    part.read(&mut |line| {
-                        if is_after(line, since) {
-                            operations.push(Operation::from_line(line)?);
-                        }
-                        Ok(())
-                    })?;
+        let mut found = false;
+        for part in parts.iter().filter(|part| part.reaches(cursor.seq)) {
+            part.read(&*self.backend, &mut |line| {
+                if line.seq > cursor.seq {
+                    operations.push(Operation::from_line(line)?);
+                } else if line.seq == cursor.seq {
+                    found = Cursor::at(line) == cursor;
                 }
-            }
-            Since::Cursor(cursor) => {
-                let mut found = false;
-                for part in parts.iter().filter(|part| part.reaches(cursor.seq)) {
-                    part.read(&mut |line| {
-                        if line.seq > cursor.seq {
-                            operations.push(Operation::from_line(line)?);
-                        } else if line.seq == cursor.seq {
-                            found = Cursor::at(line) == cursor;
-                        }
-                        Ok(())
-                    })?;
-                }
-                if !found {
-                    return Err(lost_cursor(
-                        cursor,
-                        parts.first().map_or(0, |part| part.seq),
-                    ));
-                }
-            }
+                Ok(())
+            })?;
         }
-        Ok(operations)
+        if found {
+            return Ok(operations);
+        }
+        Err(lost_cursor(
+            cursor,
+            parts.first().map_or(0, |part| part.seq),
+        ))
     }
 
-    /// The kept logs, with everything that was accepted so far in them.
-    pub(crate) fn kept_logs(&self) -> Result<Vec<Part>> {
+    /// Calls `read` with the kept logs, which have everything that was accepted so far; again when a checkpoint removed one of them meanwhile.
+    fn with_kept_logs<R>(&self, mut read: impl FnMut(&[Part]) -> Result<R>) -> Result<R> {
         self.ensure_open()?;
         if !self.options.read_only && !self.options.write_mode.is_immediate() {
             drop(self.flush_queue(self.writer()?)?);
         }
         let mut tries = 0;
         loop {
-            let manifest = self.manifest();
-            match open_logs(&*self.backend, &manifest) {
-                // A checkpoint came in between; its manifest is there when this is tried again.
-                Err(error) if error.kind() == ErrorKind::NotFound && tries < TRIES => {
-                    tries += 1;
-                    if self.options.read_only {
-                        self.refresh()?;
-                    } else if Arc::ptr_eq(&manifest, &self.manifest()) && tries > 1 {
-                        return Err(error);
-                    }
-                }
+            let manifest = self.current_manifest()?;
+            tries += 1;
+            match read(&kept_logs(&manifest)) {
+                Err(error)
+                    if error.path().is_some()
+                        && error.kind() == ErrorKind::NotFound
+                        && tries < TRIES => {}
                 result => return result,
             }
         }

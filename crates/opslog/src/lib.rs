@@ -48,6 +48,7 @@ mod oplog;
 mod options;
 mod paths;
 mod read;
+mod sealed;
 mod state;
 mod stats;
 mod store;

@@ -1,15 +1,13 @@
 //! Reading a snapshot into a state, without parsing documents: each line is cut into id and document, and both stay where they were read.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use crate::backend::{Backend, Object};
-use crate::base::{Base, Place};
+use crate::base::{Base, IndexHome};
 use crate::document::Stored;
 use crate::format::manifest::{FileFacts, Manifest};
 use crate::format::{json, snapshot};
-use crate::oplog::Lines;
-use crate::options::Residency;
+use crate::options::{Options, Residency};
 use crate::state::State;
 use crate::{Error, Result};
 
@@ -24,6 +22,13 @@ struct Expected {
     documents: u64,
 }
 
+/// The snapshot that is to be read, and how.
+struct Source<'a> {
+    backend: &'a dyn Backend,
+    name: &'a str,
+    options: &'a Options,
+}
+
 /// Reads the snapshot that `manifest` names.
 ///
 /// # Errors
@@ -32,28 +37,30 @@ struct Expected {
 pub(crate) fn load<T>(
     backend: &dyn Backend,
     manifest: &Manifest,
-    residency: Residency,
+    options: &Options,
 ) -> Result<State<T>> {
     let name = &manifest.current_snapshot;
-    let object = backend.open(name)?;
+    let ours = manifest.ours.as_ref().map(|ours| ours.snapshot);
     let expected = Expected {
-        facts: manifest.ours.as_ref().map(|ours| ours.snapshot),
+        // A snapshot has a header, so none of ours has no bytes: that stands for one of the reference in a manifest that was adopted.
+        facts: ours.filter(|facts| facts.bytes > 0),
         documents: if manifest.active_agent_ops.is_none() {
             manifest.stats.active_records
         } else {
             0
         },
     };
-    let state = load_object(object, name, expected, residency)?;
-    Ok(state)
+    let source = Source {
+        backend,
+        name,
+        options,
+    };
+    load_object(&source, expected)
 }
 
-fn load_object<T>(
-    object: Box<dyn Object>,
-    name: &str,
-    expected: Expected,
-    residency: Residency,
-) -> Result<State<T>> {
+fn load_object<T>(source: &Source<'_>, expected: Expected) -> Result<State<T>> {
+    let name = source.name;
+    let object = source.backend.open(name)?;
     let size = object.size()?;
     if let Some(facts) = expected.facts
         && facts.bytes != size
@@ -72,10 +79,10 @@ fn load_object<T>(
     let state = if snapshot::is_legacy(&start) {
         load_legacy(&*object, name)?
     } else {
-        match residency {
+        match source.options.residency {
             Residency::Memory => load_resident(&*object, name, expected)?,
             Residency::OnDemand { cache_bytes } => {
-                State::on(Arc::new(index(object, name, expected, cache_bytes)?))
+                load_on_demand(source, object, expected, cache_bytes)?
             }
         }
     };
@@ -117,8 +124,12 @@ fn load_resident<T>(object: &dyn Object, name: &str, expected: Expected) -> Resu
     loop {
         let carried = carry.len();
         let mut piece = std::mem::take(&mut carry);
-        // A line longer than a piece doubles the next one.
-        piece.resize(carried + PIECE.max(carried), 0);
+        match carried {
+            // The allocator has zeros for nothing.
+            0 => piece = vec![0; PIECE],
+            // A line longer than a piece doubles the next one.
+            _ => piece.resize(carried + PIECE.max(carried), 0),
+        }
         let filled = fill(object, position, &mut piece, carried)?;
         piece.truncate(filled);
         crc = crc32c::crc32c_append(crc, piece.get(carried..).unwrap_or_default());
@@ -141,7 +152,7 @@ fn load_resident<T>(object: &dyn Object, name: &str, expected: Expected) -> Resu
             break;
         }
     }
-    check(name, expected, crc, header_seen)?;
+    check(name, expected.facts, crc, header_seen)?;
     Ok(state)
 }
 
@@ -193,62 +204,38 @@ fn decode<T>(line: &str, name: &str, offset: u64) -> Result<Stored<T>> {
     Ok(Stored::new(&id, &json::compact(data)))
 }
 
-/// Notes where each document is, and leaves it there.
-fn index(
+/// Leaves the documents where they are, but for a snapshot in which an id occurs twice.
+fn load_on_demand<T>(
+    source: &Source<'_>,
     object: Box<dyn Object>,
-    name: &str,
     expected: Expected,
     cache_bytes: usize,
-) -> Result<Base> {
-    let mut places = HashMap::new();
-    let mut lines = Lines::new(&*object, 0);
-    let mut header_seen = false;
-    let mut crc = 0;
-    let mut first = 0;
-    while let Some(line) = lines.next()? {
-        crc = crc32c::crc32c_append(crc, line.bytes);
-        if line.terminated {
-            crc = crc32c::crc32c_append(crc, b"\n");
-        }
-        if line.is_blank() {
-            continue;
-        }
-        let at = line.offset;
-        if !header_seen {
-            snapshot::decode_header(line.bytes)
-                .map_err(|reason| damaged(name, reason).at_offset(at))?;
-            header_seen = true;
-            first = line.end();
-            continue;
-        }
-        let text = std::str::from_utf8(line.bytes)
-            .map_err(|_| damaged(name, "the snapshot is not UTF-8").at_offset(at))?;
-        let length = u32::try_from(line.bytes.len()).map_err(|_| {
-            damaged(name, "a line of the snapshot is longer than 4 GiB").at_offset(at)
-        })?;
-        let (id, _) =
-            snapshot::decode_line(text).map_err(|reason| damaged(name, reason).at_offset(at))?;
-        places.insert(
-            id.into_owned().into_boxed_str(),
-            Place { offset: at, length },
-        );
+) -> Result<State<T>> {
+    let home = if source.options.read_only {
+        IndexHome::Memory
+    } else {
+        IndexHome::Storage
+    };
+    // Half of the budget is for documents that were changed since the snapshot.
+    let cache_bytes = cache_bytes / 2;
+    let (backend, name) = (source.backend, source.name);
+    match Base::open(backend, name, object, expected.facts, home, cache_bytes)? {
+        Some(base) => Ok(State::on(Arc::new(base))),
+        None => load_resident(&*backend.open(name)?, name, expected),
     }
-    drop(lines);
-    check(name, expected, crc, header_seen)?;
-    Ok(Base::new(
-        object,
-        name.to_owned(),
-        first,
-        places,
-        cache_bytes,
-    ))
 }
 
-fn check(name: &str, expected: Expected, crc: u32, header_seen: bool) -> Result<()> {
+/// Compares what was read of a whole snapshot with what the manifest says.
+pub(crate) fn check(
+    name: &str,
+    expected: Option<FileFacts>,
+    crc: u32,
+    header_seen: bool,
+) -> Result<()> {
     if !header_seen {
         return Err(damaged(name, "the snapshot is empty"));
     }
-    match expected.facts {
+    match expected {
         Some(facts) if facts.crc != crc => Err(damaged(
             name,
             "the snapshot's checksum does not match its content",
@@ -257,7 +244,8 @@ fn check(name: &str, expected: Expected, crc: u32, header_seen: bool) -> Result<
     }
 }
 
-fn damaged(name: &str, reason: impl Into<String>) -> Error {
+/// A snapshot that cannot be used.
+pub(crate) fn damaged(name: &str, reason: impl Into<String>) -> Error {
     Error::corrupt(format!(
         "{}; restore it from a backup, nothing was changed",
         reason.into()

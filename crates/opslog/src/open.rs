@@ -204,20 +204,31 @@ pub(crate) fn read_manifest(backend: &dyn Backend) -> Result<Option<Manifest>> {
         let place = format!("{}/{}", backend.location(), paths::MANIFEST);
         error.at_path(place)
     })?;
-    for path in [&manifest.current_snapshot, &manifest.active_ops] {
-        paths::validate_store_path(path)?;
-    }
-    for path in &manifest.archive_segments {
-        paths::validate_store_path(path)?;
-    }
+    named_paths(&manifest).try_for_each(paths::validate_store_path)?;
     Ok(Some(manifest))
+}
+
+/// Every path in the manifest: each is one that the store may come to read, cut or remove.
+fn named_paths(manifest: &Manifest) -> impl Iterator<Item = &str> {
+    let agents = manifest.active_agent_ops.iter().flatten();
+    let ours = manifest.ours.iter();
+    [&manifest.current_snapshot, &manifest.active_ops]
+        .into_iter()
+        .chain(agents.map(|(_, path)| path))
+        .chain(&manifest.archive_segments)
+        .chain(
+            ours.clone()
+                .flat_map(|ours| ours.sealed.iter().map(|log| &log.path)),
+        )
+        .chain(ours.flat_map(|ours| ours.archives.iter().map(|archive| &archive.path)))
+        .map(String::as_str)
 }
 
 /// Makes an empty store: snapshot and log first, then the manifest that names them.
 fn create(backend: &dyn Backend, options: &Options) -> Result<Manifest> {
     ensure_nothing_is_lost(backend)?;
     let version = options.version.unwrap_or(1);
-    let snapshot = write_snapshot::<()>(backend, version, std::iter::empty())?;
+    let snapshot = write_snapshot::<()>(backend, version, options.residency, std::iter::empty())?;
     let (log_name, _log) = create_log(backend)?;
     let now = time::format_timestamp(Timestamp::now());
     let manifest = Manifest {
@@ -288,7 +299,7 @@ fn load_all<T: Document>(
     let mut state = if options.skip_load {
         State::default()
     } else {
-        load::load(backend, &manifest, options.residency)?
+        load::load(backend, &manifest, options)?
     };
     let ours = manifest.ours.is_some();
     if !ours {
@@ -323,7 +334,7 @@ pub(crate) fn replay<T>(state: &mut State<T>, line: &LogLine<'_>) -> Result<()> 
     let known = match state.lookup(id) {
         Lookup::Here(_) => true,
         Lookup::Absent => false,
-        Lookup::InBase(base) => base.contains(id),
+        Lookup::InBase(base) => base.contains(id)?,
     };
     match (line.op.kind, line.op.data) {
         (OpKind::Set, Some(data)) => state.put(Stored::new(id, data), known),
@@ -467,6 +478,7 @@ fn remove_leftovers<T>(backend: &dyn Backend, loaded: &Loaded<T>) {
         let mut sealed = manifest.ours.iter().flat_map(|ours| &ours.sealed);
         sealed.any(|log| log.path == name)
     };
+    let current_index = paths::index_of(&manifest.current_snapshot);
     for prefix in [
         paths::MANIFEST,
         paths::SNAPSHOTS,
@@ -479,6 +491,7 @@ fn remove_leftovers<T>(backend: &dyn Backend, loaded: &Loaded<T>) {
         for name in objects.into_iter().map(|object| object.name) {
             let superseded = paths::parse_snapshot(&name).is_some()
                 && name != manifest.current_snapshot
+                || paths::parse_index(&name).is_some() && Some(&name) != current_index.as_ref()
                 || loaded.ours
                     && paths::parse_ops(&name).is_some()
                     && name != manifest.active_ops
@@ -499,44 +512,75 @@ fn migrate<T: Document>(engine: &Engine<T>) -> Result<()> {
     let Some(to) = engine.options.version.filter(|to| *to > from) else {
         return Ok(());
     };
-    let mut migrated = State::with_capacity(0);
     let frozen = engine.state().freeze();
-    for document in frozen.iter() {
+    let mut documents = frozen.iter().map(|document| {
         let document = document?;
-        let document = match &engine.options.migrate {
-            None => document,
-            Some(migrate) => migrate_one(&document, from, &**migrate)?,
-        };
-        migrated.put(document, false);
+        match &engine.options.migrate {
+            None => Ok(document),
+            Some(migrate) => migrate_one(&document, from, &**migrate),
+        }
+    });
+    if engine.options.residency != Residency::Memory && !engine.options.read_only {
+        return engine.replace_documents(documents, to);
     }
+    let mut migrated = State::with_capacity(0);
+    documents.try_for_each(|document| {
+        migrated.put(document?, false);
+        Ok(())
+    })?;
+    drop(documents);
     drop(frozen);
-    if engine.options.read_only {
-        *engine.state_mut() = migrated;
-        return Ok(());
+    if !engine.options.read_only {
+        engine.replace_documents(migrated.freeze().iter(), to)?;
     }
-    engine.replace_state(migrated, to)
+    *engine.state_mut() = migrated;
+    Ok(())
 }
 
 impl<T: Document> Engine<T> {
-    /// Makes a checkpoint of `state`, at version `version`, and goes on with it.
-    fn replace_state(&self, state: State<T>, version: u32) -> Result<()> {
+    /// Makes a checkpoint of `documents`, at version `version`, and goes on with it where documents stay on storage.
+    fn replace_documents(
+        &self,
+        documents: impl Iterator<Item = Result<Stored<T>>>,
+        version: u32,
+    ) -> Result<()> {
         let began = Instant::now();
         let _turn = lock(&self.checkpointing);
         let mut writer = self.quiesce(self.writer()?)?;
         let cut = self.cut(&mut writer);
-        let frozen = state.freeze();
-        let snapshot = write_snapshot(&*self.backend, version, frozen.iter())?;
+        let residency = self.options.residency;
+        let snapshot = write_snapshot(&*self.backend, version, residency, documents)?;
         let change = Change {
             version,
             archives: None,
             undo_barrier: true,
+            merged: None,
         };
         let mut writer = self.switch(writer, &cut, snapshot, change, began)?;
-        if self.options.residency == Residency::Memory {
-            *self.state_mut() = state;
+        if residency == Residency::Memory || self.is_on_current_snapshot() {
             return Ok(());
         }
         self.reload_state(&mut writer)
+    }
+
+    /// Puts the state on the snapshot that a checkpoint has just made, where documents stay on storage. If that fails it stays on the one
+    /// before, which is open and, with what came since, says the same.
+    pub(crate) fn rebase(&self, writer: &mut Guard<'_, T>) {
+        if self.options.residency == Residency::Memory {
+            return;
+        }
+        if let Err(error) = self.reload_state(writer) {
+            tracing::warn!(%error, "the new snapshot could not be read; documents are read from the one before");
+        }
+    }
+
+    /// Whether the state lies on the snapshot that the manifest names.
+    pub(crate) fn is_on_current_snapshot(&self) -> bool {
+        let manifest = self.manifest();
+        let state = self.state();
+        state
+            .base()
+            .is_some_and(|base| base.name() == manifest.current_snapshot)
     }
 
     /// Reads the documents anew from the storage. The writer must be quiet.

@@ -35,6 +35,12 @@ pub(crate) fn snapshot(ms: u64) -> String {
     format!("{SNAPSHOTS}snap-{ms}.jsonl")
 }
 
+/// The index of `snapshot`; `None` if that is not a snapshot's name.
+pub(crate) fn index_of(snapshot: &str) -> Option<String> {
+    let ms = parse_snapshot(snapshot)?;
+    Some(format!("{SNAPSHOTS}snap-{ms}.index"))
+}
+
 /// The single-writer log begun at `ms`.
 pub(crate) fn ops(ms: u64) -> String {
     format!("{OPS}ops-{ms}.jsonl")
@@ -64,6 +70,15 @@ pub(crate) fn parse_snapshot(name: &str) -> Option<u64> {
         name.strip_prefix(SNAPSHOTS)?
             .strip_prefix("snap-")?
             .strip_suffix(".jsonl")?,
+    )
+}
+
+/// When the snapshot was made whose index `name` is; `None` if it is not an index's name.
+pub(crate) fn parse_index(name: &str) -> Option<u64> {
+    parse_ms(
+        name.strip_prefix(SNAPSHOTS)?
+            .strip_prefix("snap-")?
+            .strip_suffix(".index")?,
     )
 }
 

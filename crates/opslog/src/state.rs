@@ -123,9 +123,16 @@ impl<T> State<T> {
         self.table.len() + below - self.base_deleted
     }
 
-    /// Bytes of ids and documents held in memory.
+    /// Bytes of ids and documents held in memory, those read from a base lately included.
     pub(crate) fn resident_bytes(&self) -> u64 {
-        self.bytes
+        let cached = self.base.as_ref().map_or(0, |base| base.cached_bytes());
+        self.bytes + cached
+    }
+
+    /// What the documents take that do not stay on storage, tables included.
+    pub(crate) fn overlay_bytes(&self) -> u64 {
+        const EACH: u64 = 160;
+        self.bytes + (self.slot_count + self.over.len()) as u64 * EACH
     }
 
     pub(crate) fn base(&self) -> Option<&Arc<Base>> {
@@ -196,9 +203,8 @@ impl<T> State<T> {
         if let Some(slot) = self.find(document.id()) {
             self.replace(slot, document);
         } else if update && self.is_in_base(document.id()) {
-            self.bytes += document.size() as u64;
             let id = document.id().into();
-            Arc::make_mut(&mut self.over).insert(id, Some(document));
+            self.put_over(id, Some(document));
         } else {
             self.push(document);
         }
@@ -214,9 +220,18 @@ impl<T> State<T> {
             self.write_slot(slot, None);
             self.holes.push(Hole::Slot(slot));
         } else if self.is_in_base(id) {
-            Arc::make_mut(&mut self.over).insert(id.into(), None);
+            self.put_over(id.into(), None);
             self.base_deleted += 1;
             self.holes.push(Hole::InBase);
+        }
+    }
+
+    /// Says what became of a document of the base.
+    fn put_over(&mut self, id: Box<str>, document: Option<Stored<T>>) {
+        let size = |document: &Option<Stored<T>>| document.as_ref().map_or(0, Stored::size) as u64;
+        self.bytes += size(&document);
+        if let Some(before) = Arc::make_mut(&mut self.over).insert(id, document) {
+            self.bytes -= size(&before);
         }
     }
 
@@ -249,13 +264,11 @@ impl<T> State<T> {
             self.replace(slot, previous);
             return Ok(());
         }
-        match Arc::make_mut(&mut self.over).get_mut(id) {
-            Some(known @ Some(_)) => {
-                *known = Some(previous);
-                Ok(())
-            }
-            _ => Err(OutOfOrder),
+        if !matches!(self.over.get(id), Some(Some(_))) {
+            return Err(OutOfOrder);
         }
+        self.put_over(id.into(), Some(previous));
+        Ok(())
     }
 
     /// Takes back a create: its slot must be the last one.
@@ -292,12 +305,10 @@ impl<T> State<T> {
                 self.write_slot(slot, Some(previous));
             }
             Hole::InBase => {
-                let over = Arc::make_mut(&mut self.over);
-                let known = over.get_mut(previous.id()).ok_or(OutOfOrder)?;
-                if known.is_some() {
+                if !matches!(self.over.get(previous.id()), Some(None)) {
                     return Err(OutOfOrder);
                 }
-                *known = Some(previous);
+                self.put_over(previous.id().into(), Some(previous));
                 self.base_deleted -= 1;
             }
         }
@@ -321,12 +332,13 @@ impl<T> State<T> {
 
     fn rewrite_slots(&mut self) {
         let old = std::mem::take(&mut self.slots);
+        let bytes = self.bytes;
         self.slot_count = 0;
-        self.bytes = 0;
         self.table.clear();
         for document in old.iter().flat_map(|chunk| chunk.iter().flatten()) {
             self.push(document.clone());
         }
+        self.bytes = bytes;
     }
 
     fn push(&mut self, document: Stored<T>) {

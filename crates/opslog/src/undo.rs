@@ -6,8 +6,8 @@
 use crate::commit::{Draft, Guard, poisoned};
 use crate::document::{Document, Stored};
 use crate::engine::Engine;
-use crate::format::op_line::{self, OpKind};
-use crate::history::open_logs;
+use crate::format::op_line::{self, BatchMark};
+use crate::history::kept_logs;
 use crate::op::previous_document;
 use crate::oplog::Backward;
 use crate::options::UndoMode;
@@ -52,15 +52,11 @@ impl<T: Document> Engine<T> {
         let mut next_seq = writer.next_seq;
         let mut taken_back = 0_u64;
         let mut is_last = true;
-        let parts = open_logs(&*self.backend, &manifest)?;
-        for part in parts.iter().rev() {
-            let in_active_log = part.ops.is_none();
-            let end = if in_active_log {
-                writer.end
-            } else {
-                part.object.size()?
-            };
-            let mut lines = Backward::new(&*part.object, end);
+        for part in kept_logs(&manifest).iter().rev() {
+            let in_active_log = part.sealed.is_none();
+            let end = part.sealed.map_or(writer.end, |(_, size)| size);
+            let object = part.open(&*self.backend)?;
+            let mut lines = Backward::new(&*object, end);
             while next_seq > floor
                 && let Some(mut commit) = last_commit(&mut lines, &part.name)?
             {
@@ -171,34 +167,45 @@ impl Commit {
     }
 }
 
-/// The commit before the ones that `lines` has handed out; `None` at the start of the log, or where it is damaged.
+/// The commit before the ones that `lines` has handed out; `None` at the start of the log.
+///
+/// # Errors
+///
+/// `Corrupt` where the log is damaged: what lies before that cannot be taken back without knowing what was there.
 fn last_commit(lines: &mut Backward<'_>, log: &str) -> Result<Option<Commit>> {
-    let Some((mut offset, last)) = lines.next()? else {
-        return Ok(None);
-    };
-    let Ok(op) = op_line::decode(&last) else {
-        return Ok(None);
-    };
-    let count = op.batch.map_or(1, |batch| batch.count);
-    debug_assert!(op.kind == OpKind::Set || op.data.is_none());
-    let mut commit = vec![last];
-    while (commit.len() as u64) < u64::from(count) {
-        match lines.next()? {
-            Some((start, line)) => {
-                offset = start;
-                commit.push(line);
+    let mut commit = Vec::new();
+    let mut due: Option<BatchMark> = None;
+    loop {
+        let Some((start, line)) = lines.next()? else {
+            if commit.is_empty() {
+                return Ok(None);
             }
-            None => {
-                return Err(unreadable("its first lines are missing").at_path(log));
-            }
+            return Err(unreadable("its first lines are missing").at_path(log));
+        };
+        let damaged = |reason: &str| unreadable(reason).at_path(log).at_offset(start);
+        let op = op_line::decode(&line).map_err(|flaw| damaged(&flaw.to_string()))?;
+        let mark = op.batch.unwrap_or(BatchMark { index: 0, count: 1 });
+        let expected = due.unwrap_or(BatchMark {
+            index: mark.count - 1,
+            count: mark.count,
+        });
+        if mark != expected {
+            return Err(damaged("some of its lines are missing"));
         }
+        commit.push(line);
+        if mark.index == 0 {
+            return Ok(Some(Commit {
+                offset: start,
+                lines: commit,
+                in_active_log: false,
+                seq: 0,
+            }));
+        }
+        due = Some(BatchMark {
+            index: mark.index - 1,
+            count: mark.count,
+        });
     }
-    Ok(Some(Commit {
-        offset,
-        lines: commit,
-        in_active_log: false,
-        seq: 0,
-    }))
 }
 
 fn unreadable(reason: &str) -> Error {

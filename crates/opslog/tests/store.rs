@@ -459,3 +459,50 @@ fn the_snapshot_and_the_log_together_are_the_state() {
         .collect();
     assert_eq!([snapshot, log].concat(), all);
 }
+
+#[test]
+fn the_history_of_many_checkpoints_stays_in_few_files() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = Store::<Value>::builder()
+        .checkpoint_threshold(1)
+        .checkpoint_mode(CheckpointMode::Blocking)
+        .os_buffered(true)
+        .open(directory.path())
+        .unwrap();
+    let mut cursor = None;
+    for n in 0..300 {
+        store.set(&format!("{}", n % 3), &json!({"n": n})).unwrap();
+        if n == 100 {
+            cursor = store
+                .ops(Since::Start)
+                .unwrap()
+                .last()
+                .map(|operation| operation.cursor);
+        }
+    }
+    assert!(store.manifest().unwrap().sealed_logs.len() <= 33);
+    let numbers = |operations: Vec<opslog::Operation>| -> Vec<i64> {
+        let values = operations.iter().map(|operation| {
+            operation.data.as_ref().unwrap().decode::<Value>().unwrap()["n"]
+                .as_i64()
+                .unwrap()
+        });
+        values.collect()
+    };
+    assert_eq!(
+        numbers(store.ops(Since::Start).unwrap()),
+        (0..300).collect::<Vec<_>>()
+    );
+    assert_eq!(
+        numbers(store.ops(cursor.unwrap()).unwrap()),
+        (101..300).collect::<Vec<_>>()
+    );
+    for _ in 0..300 {
+        assert!(store.undo().unwrap());
+    }
+    assert_eq!(store.count().unwrap(), 0);
+    assert!(!store.undo().unwrap());
+    drop(store);
+    let store = Store::<Value>::open(directory.path()).unwrap();
+    assert_eq!(store.count().unwrap(), 0);
+}

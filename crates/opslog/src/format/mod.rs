@@ -3,6 +3,7 @@
 //! Everything here is pure: no input/output, no wall clock, no panic whatever the bytes. The flows call it.
 
 pub(crate) mod archive;
+pub(crate) mod index;
 pub(crate) mod json;
 pub(crate) mod manifest;
 pub(crate) mod op_line;

@@ -92,8 +92,11 @@ impl<'o> Lines<'o> {
         self.base += moved as u64;
         if self.buffer.len() - self.filled < PIECE / 2 {
             // A line longer than the buffer doubles it; else this happens once.
-            let length = (self.buffer.len() * 2).max(PIECE);
-            self.buffer.resize(length, 0);
+            match self.filled {
+                // The allocator has zeros for nothing; filling with them is slow where tests are not optimised.
+                0 => self.buffer = vec![0; PIECE],
+                _ => self.buffer.resize((self.buffer.len() * 2).max(PIECE), 0),
+            }
         }
         let free = self.buffer.get_mut(self.filled..).unwrap_or_default();
         let read = self.object.read_at(self.base + self.filled as u64, free)?;

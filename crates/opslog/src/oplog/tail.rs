@@ -74,8 +74,32 @@ pub(crate) fn read(
     start: Start,
     sink: &mut dyn FnMut(&LogLine<'_>) -> Result<()>,
 ) -> Result<Outcome> {
-    let mut judge = Judge::new(start);
-    let mut lines = Lines::new(object, start.position);
+    run(object, Judge::new(start), start.position, sink)
+}
+
+/// As [`read`], for a log that was closed or replaced: all of it had been synced, so nothing in it is torn.
+///
+/// # Errors
+///
+/// As for `read`.
+pub(crate) fn read_sealed(
+    object: &dyn Object,
+    seq: u64,
+    sink: &mut dyn FnMut(&LogLine<'_>) -> Result<()>,
+) -> Result<Outcome> {
+    let start = Start {
+        position: 0,
+        seq: Some(seq),
+    };
+    let judge = Judge {
+        sealed: true,
+        ..Judge::new(start)
+    };
+    run(object, judge, start.position, sink)
+}
+
+fn run(object: &dyn Object, mut judge: Judge, position: u64, sink: Sink<'_>) -> Result<Outcome> {
+    let mut lines = Lines::new(object, position);
     while let Some(line) = lines.next()? {
         if line.is_blank() {
             continue;
@@ -108,6 +132,8 @@ struct Held {
 }
 
 struct Judge {
+    /// Whether all of the log had been synced: then nothing is torn.
+    sealed: bool,
     /// Behind the last line that was judged good.
     end: u64,
     terminated: bool,
@@ -128,6 +154,7 @@ type Sink<'s> = &'s mut dyn FnMut(&LogLine<'_>) -> Result<()>;
 impl Judge {
     fn new(start: Start) -> Self {
         Self {
+            sealed: false,
             end: start.position,
             terminated: true,
             seq: start.seq,
@@ -178,7 +205,7 @@ impl Judge {
             );
         }
         if let Some(spot) = &self.spot {
-            let same_write = op.at.is_some_and(|at| at <= spot.offset);
+            let same_write = !self.sealed && op.at.is_some_and(|at| at <= spot.offset);
             if same_write {
                 self.seq = op.seq.map(|seq| seq + 1);
                 self.held.push(Held {
@@ -249,13 +276,15 @@ impl Judge {
                 op,
             });
         };
+        // Of two damaged batches the start of one and the end of the other may fit together, but for their numbers.
         let due = u32::try_from(self.batch.len()).unwrap_or(u32::MAX);
-        if index != due {
+        let continues = index == due && index > 0 && seq == self.batch_seq + u64::from(index);
+        if !continues {
             self.leave_out_batch("its last lines are missing");
         }
         if index == 0 {
             self.batch_seq = seq;
-        } else if index != due {
+        } else if !continues {
             self.damage.push(Damage {
                 kind: DamageKind::Damaged,
                 range: offset..end,
@@ -302,8 +331,13 @@ impl Judge {
         if let Some((offset, reason)) = torn {
             self.end = offset;
             self.terminated = true;
+            let kind = if self.sealed {
+                DamageKind::Damaged
+            } else {
+                DamageKind::Torn
+            };
             self.damage.push(Damage {
-                kind: DamageKind::Torn,
+                kind,
                 range: offset..u64::MAX,
                 reason,
             });

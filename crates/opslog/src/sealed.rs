@@ -1,0 +1,126 @@
+//! Keeping the number of replaced logs small: many short ones are copied into one.
+//!
+//! Each checkpoint replaces a log. Were they all kept as they are, the manifest, which lists them, would grow with every checkpoint, and writing it with
+//! it. So when enough short logs have gathered at the end of the list, the checkpoint copies them into one, which its manifest names
+//! in their place. Each operation is copied at most once a tier. Called by the checkpoint, before it takes the writer lock.
+
+use crate::Result;
+use crate::backend::{Backend, ObjectWriter};
+use crate::checkpoint::discard;
+use crate::format::manifest::SealedLog;
+use crate::format::op_line;
+use crate::history::Part;
+use crate::oplog;
+use crate::paths;
+
+/// How many logs shorter than a tier's size are left alone.
+const RUN: usize = 16;
+/// Sizes in bytes below which logs are merged, smallest first.
+const TIERS: [u64; 2] = [64 << 10, 1 << 20];
+
+/// The newest `count` replaced logs as one.
+pub(crate) struct Merged {
+    pub(crate) count: usize,
+    pub(crate) log: SealedLog,
+}
+
+/// Copies the newest of `sealed` into one log where there are many short ones. `before` is the active log, whose name must sort after the new one's.
+///
+/// # Errors
+///
+/// Those of reading and writing; nothing is left behind then.
+pub(crate) fn merge(
+    backend: &dyn Backend,
+    sealed: &[SealedLog],
+    before: &str,
+) -> Result<Option<Merged>> {
+    let Some(run) = TIERS.iter().find_map(|tier| short_run(sealed, *tier)) else {
+        return Ok(None);
+    };
+    let (Some(first), Some(last)) = (run.first(), run.last()) else {
+        return Ok(None);
+    };
+    let (Some(from), Some(to)) = (paths::parse_ops(&last.path), paths::parse_ops(before)) else {
+        return Ok(None);
+    };
+    let from = i64::try_from(from + 1).unwrap_or(i64::MAX);
+    let (name, milliseconds, mut file) = paths::next_free(from, |milliseconds| {
+        let name = paths::ops(milliseconds);
+        backend.create(&name).map(|file| (name, milliseconds, file))
+    })?;
+    if milliseconds >= to {
+        return Ok(None);
+    }
+    let Some(bytes) = copy(backend, run, &mut *file)? else {
+        return Ok(None);
+    };
+    file.finish()?;
+    Ok(Some(Merged {
+        count: run.len(),
+        log: SealedLog {
+            path: name,
+            bytes,
+            seq: first.seq,
+            ops: run.iter().map(|log| log.ops).sum(),
+            sealed_at: last.sealed_at.clone(),
+        },
+    }))
+}
+
+/// The logs at the end of the list that are all shorter than `tier`, where there are enough of them.
+fn short_run(sealed: &[SealedLog], tier: u64) -> Option<&[SealedLog]> {
+    let length = sealed
+        .iter()
+        .rev()
+        .take_while(|log| log.bytes < tier)
+        .count();
+    let run = sealed.get(sealed.len() - length..)?;
+    let contiguous = run
+        .windows(2)
+        .all(|pair| matches!(pair, [one, next] if one.seq + one.ops == next.seq));
+    (length >= RUN && contiguous).then_some(run)
+}
+
+/// Copies the operations; `None` where a log is damaged, which is then better kept as it is.
+fn copy(
+    backend: &dyn Backend,
+    run: &[SealedLog],
+    file: &mut dyn ObjectWriter,
+) -> Result<Option<u64>> {
+    let mut bytes = 0;
+    let mut lines = Vec::new();
+    for log in run {
+        let part = Part {
+            name: log.path.clone(),
+            seq: log.seq,
+            sealed: Some((log.ops, log.bytes)),
+        };
+        let outcome = oplog::read_sealed(&*part.open(backend)?, log.seq, &mut |line| {
+            let begin = lines.len();
+            lines.extend_from_slice(op_line::body(line.raw));
+            op_line::encode_trailer(&mut lines, begin, line.seq, 0);
+            Ok(())
+        })?;
+        if !outcome.damage.is_empty() || outcome.count != log.ops {
+            return Ok(None);
+        }
+        file.write(&lines)?;
+        bytes += lines.len() as u64;
+        lines.clear();
+    }
+    Ok(Some(bytes))
+}
+
+/// Puts the merged log in the place of those that it was copied from, and gives back the names of these.
+pub(crate) fn replace(sealed: &mut Vec<SealedLog>, merged: Merged) -> Vec<String> {
+    let replaced = sealed.split_off(sealed.len().saturating_sub(merged.count));
+    sealed.push(merged.log);
+    replaced.into_iter().map(|log| log.path).collect()
+}
+
+/// Removes a merged log that no manifest came to name.
+pub(crate) fn abandon(backend: &dyn Backend, merged: Option<&Merged>) {
+    if let Some(merged) = merged {
+        discard(backend, &merged.log.path);
+    }
+}

@@ -1,0 +1,282 @@
+//! Scripts of store calls, made on a store and on the model at once.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use opslog::backend::{FileSystem, FsBackend, SimulatedDisk};
+use opslog::{CheckpointMode, Result, Store, UndoMode, WriteMode};
+use serde_json::{Value, json};
+
+use super::model::{Model, Undone, migrated};
+
+/// A call of a script.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Call {
+    /// Sets a new document.
+    Create,
+    /// Sets the oldest document anew.
+    Update,
+    /// Deletes the oldest document.
+    Delete,
+    /// An update, a create and a delete.
+    Batch,
+    Undo,
+    Compact,
+    /// Archives the two oldest documents.
+    Archive,
+    Flush,
+    /// Closes and opens.
+    Reopen,
+    /// Closes and opens as the next version.
+    Migrate,
+}
+
+pub const CALLS: [Call; 10] = [
+    Call::Create,
+    Call::Update,
+    Call::Delete,
+    Call::Batch,
+    Call::Undo,
+    Call::Compact,
+    Call::Archive,
+    Call::Flush,
+    Call::Reopen,
+    Call::Migrate,
+];
+
+pub const PERIOD: &str = "2020-Q1";
+
+/// How the store is opened.
+#[derive(Debug, Clone, Copy)]
+pub struct Config {
+    pub mode: WriteMode,
+    pub undo: UndoMode,
+    pub os_buffered: bool,
+}
+
+impl Config {
+    pub const fn immediate() -> Self {
+        Self {
+            mode: WriteMode::Immediate,
+            undo: UndoMode::Truncate,
+            os_buffered: false,
+        }
+    }
+
+    pub fn all() -> Vec<Self> {
+        let (size, interval) = (1000, Duration::from_secs(36_000));
+        let modes = [
+            WriteMode::Immediate,
+            WriteMode::Group { size, interval },
+            WriteMode::Async { size, interval },
+        ];
+        let mut all = Vec::new();
+        for mode in modes {
+            for undo in [UndoMode::Truncate, UndoMode::Append] {
+                all.push(Self {
+                    mode,
+                    undo,
+                    os_buffered: false,
+                });
+            }
+        }
+        all
+    }
+
+    pub fn is_immediate(self) -> bool {
+        self.mode == WriteMode::Immediate
+    }
+
+    pub fn open(
+        self,
+        file_system: impl FileSystem,
+        version: Option<u32>,
+        checkpoint_on_close: bool,
+    ) -> Result<Store> {
+        let backend = FsBackend::on(Arc::new(file_system), "/store")
+            .with_padding(512, 512)
+            .with_os_buffered(self.os_buffered);
+        let builder = Store::<Value>::builder()
+            .write_mode(self.mode)
+            .undo_mode(self.undo)
+            .os_buffered(self.os_buffered)
+            .checkpoint_mode(CheckpointMode::Blocking)
+            .checkpoint_threshold(1000)
+            .checkpoint_on_close(checkpoint_on_close)
+            .migrate(|document, from| Ok(migrated(document, from)));
+        match version {
+            Some(version) => builder.version(version),
+            None => builder,
+        }
+        .open_backend(backend)
+    }
+}
+
+/// What a call would do: the model after it, and whether all is durable once it has returned.
+pub struct Plan {
+    pub after: Model,
+    pub durable: bool,
+    action: Action,
+}
+
+enum Action {
+    Set(String, Value),
+    Delete(String),
+    Batch([(String, Value); 2], Option<String>),
+    Undo,
+    Compact,
+    Archive(Vec<String>),
+    Flush,
+    Reopen,
+}
+
+impl Plan {
+    /// `number` makes ids and documents different from all others.
+    pub fn new(call: Call, number: usize, model: &Model, config: Config) -> Self {
+        let mut after = model.clone();
+        let oldest = model.seen.documents.first().map(|(id, _)| id.clone());
+        let document = document(number);
+        let new_id = format!("id-{number}");
+        let mut durable = true;
+        let action = match (call, oldest) {
+            (Call::Update, Some(id)) => {
+                after.commit(&[(id.clone(), Some(document.clone()))]);
+                durable = config.is_immediate();
+                Action::Set(id, document)
+            }
+            (Call::Create | Call::Update, _) => {
+                after.commit(&[(new_id.clone(), Some(document.clone()))]);
+                durable = config.is_immediate();
+                Action::Set(new_id, document)
+            }
+            (Call::Delete, Some(id)) => {
+                after.commit(&[(id.clone(), None)]);
+                durable = config.is_immediate();
+                Action::Delete(id)
+            }
+            (Call::Batch, oldest) => {
+                let first = (new_id, document);
+                let second = (format!("second-{number}"), self::document(number + 1));
+                let mut writes = vec![
+                    (first.0.clone(), Some(first.1.clone())),
+                    (second.0.clone(), Some(second.1.clone())),
+                ];
+                writes.extend(oldest.clone().map(|id| (id, None)));
+                after.commit(&writes);
+                durable = config.is_immediate();
+                Action::Batch([first, second], oldest)
+            }
+            (Call::Undo, _) => {
+                // Taking nothing back writes nothing, but what was buffered.
+                assert!(matches!(
+                    after.undo(config.undo),
+                    Undone::Nothing | Undone::CutOff | Undone::Reversed
+                ));
+                Action::Undo
+            }
+            (Call::Compact, _) => {
+                after.seal();
+                Action::Compact
+            }
+            (Call::Archive, _) => {
+                let ids: Vec<String> = model
+                    .seen
+                    .documents
+                    .iter()
+                    .take(2)
+                    .map(|(id, _)| id.clone())
+                    .collect();
+                after.archive(PERIOD, |id| ids.iter().any(|picked| picked == id));
+                Action::Archive(ids)
+            }
+            (Call::Flush, _) | (Call::Delete, None) => Action::Flush,
+            (Call::Reopen, _) => {
+                after.seal();
+                Action::Reopen
+            }
+            (Call::Migrate, _) => {
+                after.migrate(model.seen.version + 1);
+                Action::Reopen
+            }
+        };
+        Self {
+            after,
+            durable,
+            action,
+        }
+    }
+
+    /// Makes the call. Where it opens a store, that takes the place of `store`; when opening fails, there is none.
+    pub fn run(
+        &self,
+        store: &mut Option<Store>,
+        file_system: &(impl FileSystem + Clone),
+        config: Config,
+    ) -> Result<()> {
+        let Some(open) = store.as_ref() else {
+            *store =
+                Some(config.open(file_system.clone(), Some(self.after.seen.version), true)?);
+            return Ok(());
+        };
+        match &self.action {
+            Action::Set(id, document) => open.set(id, document),
+            Action::Delete(id) => open.delete(id),
+            Action::Batch(sets, delete) => open.batch(|batch| {
+                for (id, document) in sets {
+                    batch.set(id, document)?;
+                }
+                delete.iter().try_for_each(|id| batch.delete(id))
+            }),
+            // Where an undo is made by a commit, it is as durable as that.
+            Action::Undo => open.undo().and_then(|_| open.flush()),
+            Action::Compact => open.compact(),
+            Action::Archive(ids) => {
+                let picked = |_: &Value, id: &str| ids.iter().any(|picked| picked == id);
+                open.archive(picked, Some(PERIOD)).map(drop)
+            }
+            Action::Flush => open.flush(),
+            Action::Reopen => {
+                let closed = open.close();
+                *store = None;
+                closed?;
+                *store =
+                    Some(config.open(file_system.clone(), Some(self.after.seen.version), true)?);
+                Ok(())
+            }
+        }
+    }
+}
+
+/// Some documents are longer than a sector.
+fn document(number: usize) -> Value {
+    let text = "x".repeat([5, 600, 40][number % 3]);
+    json!({"number": number, "text": text, "same": "in all of them"})
+}
+
+/// A disk with a store that has a snapshot, a sealed log, an active log and an archive segment.
+pub fn prepared() -> (SimulatedDisk, Model) {
+    let disk = SimulatedDisk::new();
+    let config = Config::immediate();
+    let mut model = Model::default();
+    let mut store = None;
+    let calls = [
+        Call::Reopen,
+        Call::Create,
+        Call::Create,
+        Call::Create,
+        Call::Archive,
+        Call::Create,
+        Call::Batch,
+        Call::Create,
+        Call::Compact,
+        Call::Update,
+        Call::Create,
+    ];
+    for (number, call) in calls.into_iter().enumerate() {
+        let plan = Plan::new(call, 1000 + 10 * number, &model, config);
+        plan.run(&mut store, &disk, config).expect("nothing fails");
+        model = plan.after;
+    }
+    drop(store);
+    (disk.killed(), model)
+}
