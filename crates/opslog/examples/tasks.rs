@@ -5,14 +5,29 @@ use opslog::{Since, Store};
 use serde::{Deserialize, Serialize};
 
 #[derive(Serialize, Deserialize)]
-struct Task { title: String, done: bool }
+struct Task {
+    title: String,
+    done: bool,
+}
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let store: Store<Task> = Store::open("tasks")?;
 
     // Durable when it returns.
-    store.set("task-1", &Task { title: "Build API".into(), done: false })?;
-    store.set("task-1", &Task { title: "Build API".into(), done: true })?;
+    store.set(
+        "task-1",
+        &Task {
+            title: "Build API".into(),
+            done: false,
+        },
+    )?;
+    store.set(
+        "task-1",
+        &Task {
+            title: "Build API".into(),
+            done: true,
+        },
+    )?;
 
     // Reads never touch the disk; a filter sees one consistent state.
     let open = store.filter(|task, _id| !task.done)?;
@@ -24,8 +39,20 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
 
     // Several changes as one: all or nothing, also after a crash, and one undo.
     store.batch(|batch| {
-        batch.set("task-2", &Task { title: "Write tests".into(), done: false })?;
-        batch.set("task-3", &Task { title: "Ship".into(), done: false })
+        batch.set(
+            "task-2",
+            &Task {
+                title: "Write tests".into(),
+                done: false,
+            },
+        )?;
+        batch.set(
+            "task-3",
+            &Task {
+                title: "Ship".into(),
+                done: false,
+            },
+        )
     })?;
 
     // What happened, as far back as you keep it (by default: everything).

@@ -29,7 +29,10 @@ fn main() -> Result<(), Box<dyn Error>> {
 
     // Import as one batch: all of it or nothing, one sync.
     let sample = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/packages.jsonl");
-    #[expect(clippy::disallowed_methods, reason = "the sample is the example's own file")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the sample is the example's own file"
+    )]
     let lines = BufReader::new(std::fs::File::open(sample)?).lines();
     let count = store.batch(|batch| {
         for line in lines {
@@ -50,11 +53,17 @@ fn main() -> Result<(), Box<dyn Error>> {
     large.sort_by_key(|package| std::cmp::Reverse(package.installed_kib));
     writeln!(out, "\nlarger than 20 MB: {}", large.len())?;
     for package in large.iter().take(5) {
-        writeln!(out, "  {:24} {:>8} KiB  {}", package.package, package.installed_kib, package.section)?;
+        writeln!(
+            out,
+            "  {:24} {:>8} KiB  {}",
+            package.package, package.installed_kib, package.section
+        )?;
     }
 
     // Change, change again, take one back.
-    let id = large.first().map_or_else(String::new, |package| package.package.clone());
+    let id = large
+        .first()
+        .map_or_else(String::new, |package| package.package.clone());
     let mut package = (*store.get(&id)?.ok_or("the package was imported")?).clone();
     package.version = "9.9-1".to_owned();
     store.set(&id, &package)?;
@@ -62,7 +71,11 @@ fn main() -> Result<(), Box<dyn Error>> {
     writeln!(out, "\n{id} deleted: {}", store.get(&id)?.is_none())?;
     store.undo()?;
     let version = store.get(&id)?.map(|package| package.version.clone());
-    writeln!(out, "after undo its version is {}", version.unwrap_or_default())?;
+    writeln!(
+        out,
+        "after undo its version is {}",
+        version.unwrap_or_default()
+    )?;
 
     // A checkpoint writes a snapshot and starts a new log; history reaches back across it.
     store.compact()?;
@@ -80,9 +93,18 @@ fn main() -> Result<(), Box<dyn Error>> {
 
     // Everything is there again, undo and history included.
     let store: Store<Package> = Store::open(&directory)?;
-    writeln!(out, "\nreopened: {} packages, {} operations kept", store.count()?, store.ops(Since::Start)?.len())?;
+    writeln!(
+        out,
+        "\nreopened: {} packages, {} operations kept",
+        store.count()?,
+        store.ops(Since::Start)?.len()
+    )?;
     let stats = store.stats()?;
-    writeln!(out, "snapshot {} bytes, log {} bytes, history {} bytes", stats.snapshot_bytes, stats.log_bytes, stats.history_bytes)?;
+    writeln!(
+        out,
+        "snapshot {} bytes, log {} bytes, history {} bytes",
+        stats.snapshot_bytes, stats.log_bytes, stats.history_bytes
+    )?;
     store.close()?;
     std::fs::remove_dir_all(&directory)?;
     Ok(())

@@ -62,16 +62,21 @@ impl<T: Document> Engine<T> {
                 .map_or(true, |document| !gone.contains(document.id()))
         });
         let cut = self.cut(&mut writer);
-        let switched =
-            write_snapshot(&*self.backend, manifest.version, self.options.residency, kept).and_then(|snapshot| {
-                let change = Change {
-                    version: manifest.version,
-                    archives: Some(archives),
-                    undo_barrier: true,
-                    merged: None,
-                };
-                self.switch(writer, &cut, snapshot, change, began)
-            });
+        let switched = write_snapshot(
+            &*self.backend,
+            manifest.version,
+            self.options.residency,
+            kept,
+        )
+        .and_then(|snapshot| {
+            let change = Change {
+                version: manifest.version,
+                archives: Some(archives),
+                undo_barrier: true,
+                merged: None,
+            };
+            self.switch(writer, &cut, snapshot, change, began)
+        });
         let writer = match switched {
             Ok(writer) => writer,
             Err(error) => {

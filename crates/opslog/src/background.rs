@@ -26,6 +26,7 @@ struct Shared {
 
 #[derive(Default)]
 struct Requests {
+    flush: bool,
     flush_at: Option<Instant>,
     checkpoint: bool,
     stop: bool,
@@ -56,6 +57,7 @@ impl Background {
     pub(crate) fn flush_within(&self, interval: Duration) {
         let mut requests = lock(&self.shared.requests);
         if requests.flush_at.is_none()
+            && !requests.flush
             && let Some(at) = Instant::now().checked_add(interval)
         {
             requests.flush_at = Some(at);
@@ -65,8 +67,10 @@ impl Background {
 
     pub(crate) fn flush_now(&self) {
         let mut requests = lock(&self.shared.requests);
-        requests.flush_at = Some(Instant::now());
-        self.wake(requests);
+        if !requests.flush {
+            requests.flush = true;
+            self.wake(requests);
+        }
     }
 
     pub(crate) fn checkpoint_now(&self) {
@@ -126,7 +130,8 @@ fn wait(shared: &Shared) -> Task {
             return Task::Stop;
         }
         let now = Instant::now();
-        if requests.flush_at.is_some_and(|at| at <= now) {
+        if requests.flush || requests.flush_at.is_some_and(|at| at <= now) {
+            requests.flush = false;
             requests.flush_at = None;
             return Task::Flush;
         }

@@ -67,15 +67,27 @@ impl Base {
     ) -> Result<Option<Self>> {
         let hash = format::index::hash;
         let opened = match (facts, paths::index_of(name)) {
-            (Some(facts), Some(index_name)) => {
-                Some(open_index(backend, &index_name, &*object, name, facts, home))
-            }
+            (Some(facts), Some(index_name)) => Some(open_index(
+                backend,
+                &index_name,
+                &*object,
+                name,
+                facts,
+                home,
+            )),
             _ => index_in_memory(&*object, name, facts, hash).transpose(),
         };
         let Some(index) = opened.transpose()? else {
             return Ok(None);
         };
-        Ok(Some(Self::new(object, name, facts, index, hash, cache_bytes)))
+        Ok(Some(Self::new(
+            object,
+            name,
+            facts,
+            index,
+            hash,
+            cache_bytes,
+        )))
     }
 
     fn new(

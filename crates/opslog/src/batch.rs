@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use crate::commit::{Draft, Guard, not_found};
+use crate::commit::{Draft, Drafts, Guard, not_found};
 use crate::document::{self, Document, Stored};
 use crate::engine::Engine;
 use crate::state::{Change, Frozen, State};
@@ -14,7 +14,7 @@ use crate::{Json, Result};
 /// Reads see the batch's own writes on top of the store as it was when the batch began.
 pub struct Batch<'e, T> {
     engine: &'e Engine<T>,
-    drafts: Vec<Draft<T>>,
+    drafts: Drafts<T>,
     /// The newest document of each id that the batch has written.
     newest: HashMap<Box<str>, Option<Stored<T>>>,
 }
@@ -25,7 +25,7 @@ impl<T: Document> Engine<T> {
         let writer: Guard<'_, T> = self.quiesce(self.writer()?)?;
         let mut batch = Batch {
             engine: self,
-            drafts: Vec::new(),
+            drafts: Drafts::new(),
             newest: HashMap::new(),
         };
         let result = self.while_batching(|| f(&mut batch))?;
@@ -52,9 +52,7 @@ impl<T: Document> Batch<'_, T> {
     /// # Ok::<(), opslog::Error>(())
     /// ```
     pub fn set(&mut self, id: &str, document: &T) -> Result<()> {
-        document::check_id(id)?;
-        let text = document::encode(id, document)?;
-        self.put(id, &text);
+        self.put(document::encode(id, document)?);
         Ok(())
     }
 
@@ -71,15 +69,13 @@ impl<T: Document> Batch<'_, T> {
     /// # Ok::<(), opslog::Error>(())
     /// ```
     pub fn set_json(&mut self, id: &str, text: &str) -> Result<()> {
-        document::check_id(id)?;
-        let text = document::encode_text(id, text)?;
-        self.put(id, &text);
+        self.put(document::encode_text(id, text)?);
         Ok(())
     }
 
-    fn put(&mut self, id: &str, text: &str) {
-        let document = Stored::new(id, text);
-        self.newest.insert(id.into(), Some(document.clone()));
+    fn put(&mut self, document: Stored<T>) {
+        self.newest
+            .insert(document.id().into(), Some(document.clone()));
         self.drafts.push(Draft::Set(document));
     }
 

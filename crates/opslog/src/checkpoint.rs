@@ -66,20 +66,21 @@ impl<T: Document> Engine<T> {
         let documents = frozen.iter();
         let version = self.manifest().version;
         let residency = self.options.residency;
-        let result = write_snapshot(&*self.backend, version, residency, documents).and_then(|snapshot| {
-            let merged = self.merge_sealed_logs();
-            let writer = self.writer().inspect_err(|_| {
-                discard(&*self.backend, &snapshot.name);
-                sealed::abandon(&*self.backend, merged.as_ref());
-            })?;
-            let change = Change {
-                version,
-                archives: None,
-                undo_barrier: false,
-                merged,
-            };
-            self.switch(writer, &cut, snapshot, change, began).map(drop)
-        });
+        let result =
+            write_snapshot(&*self.backend, version, residency, documents).and_then(|snapshot| {
+                let merged = self.merge_sealed_logs();
+                let writer = self.writer().inspect_err(|_| {
+                    discard(&*self.backend, &snapshot.name);
+                    sealed::abandon(&*self.backend, merged.as_ref());
+                })?;
+                let change = Change {
+                    version,
+                    archives: None,
+                    undo_barrier: false,
+                    merged,
+                };
+                self.switch(writer, &cut, snapshot, change, began).map(drop)
+            });
         if result.is_err() {
             lock(&self.writer).sealing = None;
         }

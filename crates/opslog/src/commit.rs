@@ -9,6 +9,7 @@
 use std::sync::{Arc, MutexGuard};
 
 use jiff::Timestamp;
+use smallvec::{SmallVec, smallvec};
 
 use crate::backend::Log;
 use crate::document::{self, Document, Stored};
@@ -19,7 +20,9 @@ use crate::state::Change;
 use crate::{Error, ErrorKind, Result, delta, time};
 
 /// Bytes that wait for the disk before a writer in `Async` or `Group` mode has to wait too.
-const QUEUE_LIMIT: usize = 8 << 20;
+const QUEUE_LIMIT: usize = 16 << 20;
+/// Bytes after which a group that waits for the disk is full, and the next one is begun.
+const GROUP_LIMIT: usize = 4 << 20;
 
 /// Bytes of changed documents that are kept in memory whatever the budget: a checkpoint for less would cost more than it frees.
 const OVERLAY_LEAST: u64 = 1 << 20;
@@ -29,6 +32,9 @@ pub(crate) enum Draft<T> {
     Set(Stored<T>),
     Delete(Box<str>),
 }
+
+/// The drafts of a commit; that of one needs no allocation.
+pub(crate) type Drafts<T> = SmallVec<[Draft<T>; 1]>;
 
 impl<T> Draft<T> {
     pub(crate) fn id(&self) -> &str {
@@ -59,16 +65,12 @@ pub(crate) type Guard<'e, T> = MutexGuard<'e, Writer<T>>;
 impl<T: Document> Engine<T> {
     /// Sets one document.
     pub(crate) fn set(&self, id: &str, document: &T) -> Result<()> {
-        document::check_id(id)?;
-        let text = document::encode(id, document)?;
-        self.commit_one(Draft::Set(Stored::new(id, &text)))
+        self.commit_one(Draft::Set(document::encode(id, document)?))
     }
 
     /// Sets one document given as JSON text.
     pub(crate) fn set_json(&self, id: &str, text: &str) -> Result<()> {
-        document::check_id(id)?;
-        let text = document::encode_text(id, text)?;
-        self.commit_one(Draft::Set(Stored::new(id, &text)))
+        self.commit_one(Draft::Set(document::encode_text(id, text)?))
     }
 
     pub(crate) fn delete(&self, id: &str) -> Result<()> {
@@ -77,14 +79,14 @@ impl<T: Document> Engine<T> {
 
     fn commit_one(&self, draft: Draft<T>) -> Result<()> {
         let writer = self.writer()?;
-        self.commit(writer, vec![draft], false)
+        self.commit(writer, smallvec![draft], false)
     }
 
     /// Commits `drafts` as one: all or nothing, in memory, on storage, and after a crash. Returns when the write mode's promise holds.
     pub(crate) fn commit<'e>(
         &'e self,
         mut writer: Guard<'e, T>,
-        drafts: Vec<Draft<T>>,
+        drafts: Drafts<T>,
         undo: bool,
     ) -> Result<()> {
         if drafts.is_empty() {
@@ -123,7 +125,7 @@ impl<T: Document> Engine<T> {
     fn enqueue(
         &self,
         writer: &mut Writer<T>,
-        drafts: Vec<Draft<T>>,
+        drafts: Drafts<T>,
         undo: bool,
     ) -> Result<Arc<GroupOutcome>> {
         let before = self.documents_before(writer, &drafts)?;
@@ -164,10 +166,10 @@ impl<T: Document> Engine<T> {
         &self,
         writer: &Writer<T>,
         drafts: &[Draft<T>],
-    ) -> Result<Vec<Option<Stored<T>>>> {
+    ) -> Result<SmallVec<[Option<Stored<T>>; 1]>> {
         let mut within: std::collections::HashMap<&str, Option<&Stored<T>>> =
             std::collections::HashMap::new();
-        let mut all = Vec::with_capacity(drafts.len());
+        let mut all = SmallVec::with_capacity(drafts.len());
         for draft in drafts {
             let before = match within.get(draft.id()) {
                 Some(known) => known.cloned(),
@@ -196,7 +198,7 @@ impl<T: Document> Engine<T> {
     fn stage(
         &self,
         writer: &mut Writer<T>,
-        drafts: Vec<Draft<T>>,
+        drafts: Drafts<T>,
         before: &[Option<Stored<T>>],
         first_seq: u64,
     ) {
@@ -494,7 +496,7 @@ impl<T> Writer<T> {
         let full = self
             .queue
             .back()
-            .is_none_or(|group| !mode.is_immediate() && group.bytes.len() >= (1 << 20));
+            .is_none_or(|group| !mode.is_immediate() && group.bytes.len() >= GROUP_LIMIT);
         if full {
             let bytes = std::mem::take(&mut self.spare);
             self.queue
@@ -508,11 +510,14 @@ impl<T> Writer<T> {
     }
 
     /// The time of a new operation; it never goes back, so that `ops` by time misses none.
-    fn tick(&mut self) -> String {
+    fn tick(&mut self) -> Arc<str> {
         let now = Timestamp::now().as_millisecond();
-        self.last_millisecond = self.last_millisecond.max(now);
-        let time = Timestamp::from_millisecond(self.last_millisecond).unwrap_or(Timestamp::MAX);
-        time::format_timestamp(time)
+        if now > self.last_millisecond || self.last_time.is_empty() {
+            self.last_millisecond = self.last_millisecond.max(now);
+            let time = Timestamp::from_millisecond(self.last_millisecond);
+            self.last_time = time::format_timestamp(time.unwrap_or(Timestamp::MAX)).into();
+        }
+        Arc::clone(&self.last_time)
     }
 
     /// Fails `group` and everything queued behind it, which was built on it.

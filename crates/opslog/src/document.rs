@@ -4,16 +4,25 @@
 //! read share its buffer, so opening a store neither parses nor copies them.
 
 use std::fmt;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, LazyLock, OnceLock};
 
+use memchr::memmem::Finder;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::format::json;
-use crate::{Error, ErrorKind, Result};
+use crate::{Error, Result};
 
 /// The longest id, in bytes of UTF-8.
 pub const MAX_ID_BYTES: usize = 65_536;
+
+/// The largest document, in bytes of JSON.
+const BYTES_MAX: usize = 1 << 31;
+
+static NULL: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"null"));
+
+/// The deepest nesting of a document. Decoding takes stack by the level, and must not run out of it on any thread.
+const DEPTH_MAX: usize = 256;
 
 /// Types that a [`Store`](crate::Store) can hold: anything that serde turns into a JSON object and back.
 ///
@@ -178,7 +187,38 @@ fn offset(length: usize) -> u32 {
 }
 
 fn decode<U: DeserializeOwned>(text: &str) -> Result<U> {
-    serde_json::from_str(text).map_err(|error| Error::invalid(error.to_string()).caused_by(error))
+    serde_json::from_str(text)
+        .or_else(|error| {
+            // It may be serde's limit of 127 levels, which is below ours.
+            if !(128..=DEPTH_MAX).contains(&depth(text)) {
+                return Err(error);
+            }
+            let mut deserializer = serde_json::Deserializer::from_str(text);
+            deserializer.disable_recursion_limit();
+            U::deserialize(&mut deserializer)
+        })
+        .map_err(|error| Error::invalid(error.to_string()).caused_by(error))
+}
+
+/// How deep objects and arrays are nested in valid JSON.
+fn depth(text: &str) -> usize {
+    let (mut depth, mut deepest) = (0_usize, 0);
+    let (mut in_string, mut escaped) = (false, false);
+    for byte in text.bytes() {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' => escaped = true,
+            b'"' => in_string = !in_string,
+            _ if in_string => {}
+            b'{' | b'[' => {
+                depth += 1;
+                deepest = deepest.max(depth);
+            }
+            b'}' | b']' => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+    }
+    deepest
 }
 
 /// Accepts an id, or says what is wrong with it.
@@ -195,57 +235,64 @@ pub(crate) fn check_id(id: &str) -> Result<()> {
     Ok(())
 }
 
-/// The JSON text of `document`, on one line, if it is an object that reads back as it is.
-pub(crate) fn encode<T: Serialize>(id: &str, document: &T) -> Result<String> {
-    let text = serde_json::to_string(document).map_err(|error| {
+/// `document` under `id`, as it is stored: its JSON text on one line, if it is an object that reads back as it is.
+pub(crate) fn encode<T, D: Serialize>(id: &str, document: &D) -> Result<Stored<T>> {
+    check_id(id)?;
+    let mut buffer = Vec::with_capacity(id.len() + 256);
+    buffer.extend_from_slice(id.as_bytes());
+    serde_json::to_writer(&mut buffer, document).map_err(|error| {
         Error::invalid(format!(
             "document '{id}' cannot be written as JSON: {error}"
         ))
         .caused_by(error)
     })?;
-    check_text(id, text, || finite::check(document))
+    let buffer = String::from_utf8(buffer).expect("JSON is written as UTF-8");
+    accept(buffer, id.len(), || finite::check(document))
 }
 
 /// As [`encode`], for text that is JSON already.
-pub(crate) fn encode_text(id: &str, text: &str) -> Result<String> {
+pub(crate) fn encode_text<T>(id: &str, text: &str) -> Result<Stored<T>> {
+    check_id(id)?;
     json::validate(text)
         .map_err(|reason| Error::invalid(format!("document '{id}' is not valid JSON: {reason}")))?;
-    check_text(id, text.to_owned(), || Ok(()))
+    accept([id, &json::compact(text)].concat(), id.len(), || Ok(()))
 }
 
-fn check_text(
-    id: &str,
-    mut text: String,
-    finite: impl FnOnce() -> std::result::Result<(), finite::NotFinite>,
-) -> Result<String> {
-    if !text.starts_with('{') {
-        text = json::compact(&text);
+/// Turns a buffer of an id, `id_length` bytes long, and JSON text into a document.
+fn accept<T>(
+    mut buffer: String,
+    id_length: usize,
+    finite: impl FnOnce() -> Result<(), finite::NotFinite>,
+) -> Result<Stored<T>> {
+    let (id, text) = buffer
+        .split_at_checked(id_length)
+        .expect("the buffer begins with the id");
+    // Raw JSON passes through as it was given, line breaks included; a log line must not have any.
+    if !text.starts_with('{') || memchr::memchr3(b'\n', b'\r', b'\t', text.as_bytes()).is_some() {
+        buffer = [id, &json::compact(text)].concat();
     }
+    let (id, text) = buffer.split_at(id_length);
+    let refuse = |reason: String| Err(Error::invalid(format!("document '{id}' {reason}")));
     if !text.starts_with('{') {
-        return Err(Error::invalid(format!(
-            "document '{id}' must be a JSON object, not {}",
-            describe(&text)
-        )));
+        return refuse(format!("must be a JSON object, not {}", describe(text)));
     }
-    if u32::try_from(text.len()).is_err() {
-        return Err(Error::invalid(format!(
-            "document '{id}' is larger than 4 GiB"
-        )));
+    if text.len() > BYTES_MAX {
+        return refuse("is larger than 2 GiB; keep large content in a blob".to_owned());
+    }
+    if text.len() > 2 * DEPTH_MAX && depth(text) > DEPTH_MAX {
+        return refuse(format!(
+            "is nested deeper than {DEPTH_MAX} levels; make it flatter"
+        ));
     }
     // serde_json writes a number that is not finite as `null`: only a text with a null needs the second look.
-    if memchr::memmem::find(text.as_bytes(), b"null").is_some() {
-        finite().map_err(|error| {
-            Error::new(
-                ErrorKind::InvalidInput,
-                format!("document '{id}' contains {error}, which JSON cannot express"),
-            )
-        })?;
+    if NULL.find(text.as_bytes()).is_some()
+        && let Err(error) = finite()
+    {
+        return refuse(format!("contains {error}, which JSON cannot express"));
     }
-    // Raw JSON passes through as it was given, line breaks included; a log line must not have any.
-    if memchr::memchr3(b'\n', b'\r', b'\t', text.as_bytes()).is_some() {
-        text = json::compact(&text);
-    }
-    Ok(text)
+    buffer.shrink_to_fit();
+    let (middle, end) = (offset(id_length), offset(buffer.len()));
+    Ok(Stored::shared(Arc::new(buffer), (0, middle), (middle, end)))
 }
 
 fn describe(text: &str) -> &'static str {

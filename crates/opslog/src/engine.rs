@@ -64,7 +64,9 @@ pub(crate) struct Writer<T> {
     pub(crate) failure: Option<Error>,
     /// How many wait to have the log to themselves; new leaders stand back.
     pub(crate) waiting_for_log: usize,
+    /// The time of the newest operation, in milliseconds since 1970 and as text.
     pub(crate) last_millisecond: i64,
+    pub(crate) last_time: Arc<str>,
     pub(crate) spare: Vec<u8>,
     pub(crate) lock: Option<Box<dyn LockGuard>>,
 }
@@ -100,6 +102,7 @@ impl<T> Writer<T> {
             failure: None,
             waiting_for_log: 0,
             last_millisecond: 0,
+            last_time: Arc::default(),
             spare: Vec::new(),
             lock: None,
         }

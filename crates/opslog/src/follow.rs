@@ -196,11 +196,10 @@ impl<T: Document> Engine<T> {
             return Ok(Look::Gone);
         }
         let next_seq = position.next_seq;
-        position.log.clone_from(&manifest.active_ops);
-        position.offset = 0;
-        position.next_seq = ours.log_seq;
-        position.last = None;
-        let since = self.read_from(position, next_seq, new_base)?;
+        let mut ahead = Position::start(&manifest, ours.log_seq);
+        ahead.last_time.clone_from(&position.last_time);
+        let since = self.read_from(&mut ahead, next_seq, new_base)?;
+        *position = ahead;
         operations.extend(since);
         self.set_manifest(manifest);
         Ok(Look::New(operations))

@@ -5,6 +5,7 @@ use crate::document::Document;
 use crate::engine::Engine;
 use crate::format::manifest::Manifest;
 use crate::op::{Cursor, Operation, Since};
+use crate::open::missing_file_is_damage;
 use crate::oplog::{self, LogLine, Start};
 use crate::{Error, ErrorKind, Result, time};
 
@@ -177,7 +178,7 @@ impl<T: Document> Engine<T> {
                     if error.path().is_some()
                         && error.kind() == ErrorKind::NotFound
                         && tries < TRIES => {}
-                result => return result,
+                result => return result.map_err(missing_file_is_damage),
             }
         }
     }

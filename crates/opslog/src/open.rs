@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use crate::backend::{Backend, Log};
 use crate::checkpoint::{Change, create_log, discard, nonce, put_manifest, write_snapshot};
 use crate::commit::Guard;
-use crate::document::{Document, Stored};
+use crate::document::{self, Document, Stored};
 use crate::engine::{Engine, Parts, Writer, lock};
 use crate::follow::Position;
 use crate::format::manifest::{self, ArchiveFacts, Manifest, Ours, SealedLog, Stats};
@@ -134,7 +134,7 @@ fn no_store(backend: &dyn Backend) -> Error {
 }
 
 /// A file that the manifest names must be there.
-fn missing_file_is_damage(error: Error) -> Error {
+pub(crate) fn missing_file_is_damage(error: Error) -> Error {
     if error.kind() != ErrorKind::NotFound || error.path().is_none() {
         return error;
     }
@@ -255,14 +255,17 @@ fn create(backend: &dyn Backend, options: &Options) -> Result<Manifest> {
     Ok(manifest)
 }
 
-/// Without a manifest, snapshots and logs may only be the empty ones of a creation that a crash cut short.
+/// Without a manifest, snapshots and logs may only be the empty ones of a creation that a crash cut short, and there is no archive.
 fn ensure_nothing_is_lost(backend: &dyn Backend) -> Result<()> {
-    for prefix in [paths::SNAPSHOTS, paths::OPS] {
+    for prefix in [paths::SNAPSHOTS, paths::OPS, paths::ARCHIVE] {
         for object in backend.list(prefix)? {
             let name = &object.name;
             let lines_allowed = if paths::parse_snapshot(name).is_some() {
                 1
-            } else if paths::parse_ops(name).is_some() || paths::parse_agent_ops(name).is_some() {
+            } else if paths::parse_ops(name).is_some()
+                || paths::parse_agent_ops(name).is_some()
+                || paths::parse_archive(name).is_some()
+            {
                 0
             } else {
                 continue;
@@ -604,6 +607,5 @@ fn migrate_one<T>(
         ))
         .caused_by(error)
     })?;
-    let text = crate::document::encode(id, &value)?;
-    Ok(Stored::new(id, &text))
+    document::encode(id, &value)
 }

@@ -47,14 +47,30 @@ use crate::{Result, open};
 /// ```
 pub struct Store<T: Document = Value> {
     engine: Arc<Engine<T>>,
-    watch: Arc<Mutex<Option<Watch>>>,
+    threads: Arc<Threads<T>>,
+}
+
+/// What all clones of a handle share: it ends with the last of them.
+///
+/// Invariant: it outlives the `engine` of every clone, so the store's threads have ended before the engine is dropped, and nobody but the
+/// last handle (or the callback that drops it) keeps the lock.
+struct Threads<T: Document> {
+    engine: Arc<Engine<T>>,
+    watch: Mutex<Option<Watch>>,
+}
+
+impl<T: Document> Drop for Threads<T> {
+    fn drop(&mut self) {
+        drop(lock(&self.watch).take());
+        self.engine.background.stop();
+    }
 }
 
 impl<T: Document> Clone for Store<T> {
     fn clone(&self) -> Self {
         Self {
             engine: Arc::clone(&self.engine),
-            watch: Arc::clone(&self.watch),
+            threads: Arc::clone(&self.threads),
         }
     }
 }
@@ -443,13 +459,13 @@ impl<T: Document> Store<T> {
         self.engine.ensure_open()?;
         self.unwatch();
         let watch = Watch::start(&self.engine, interval, callback)?;
-        *lock(&self.watch) = Some(watch);
+        *lock(&self.threads.watch) = Some(watch);
         Ok(())
     }
 
     /// Ends [`watch`](Self::watch). When it returns, no callback is running, unless it was called from one.
     pub fn unwatch(&self) {
-        let watch = lock(&self.watch).take();
+        let watch = lock(&self.threads.watch).take();
         drop(watch);
     }
 
@@ -646,9 +662,11 @@ impl<T: Document> StoreBuilder<T> {
     ///
     /// As for [`Store::open`].
     pub fn open_backend(self, backend: impl Backend) -> Result<Store<T>> {
-        Ok(Store {
-            engine: open::open(self.options, Arc::new(backend))?,
-            watch: Arc::default(),
-        })
+        let engine = open::open(self.options, Arc::new(backend))?;
+        let threads = Arc::new(Threads {
+            engine: Arc::clone(&engine),
+            watch: Mutex::default(),
+        });
+        Ok(Store { engine, threads })
     }
 }

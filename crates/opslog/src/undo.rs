@@ -3,12 +3,13 @@
 //! The newest commit in the active log is cut off it; the cost does not depend on the log's length. A commit that a checkpoint has sealed, or is
 //! about to seal, is taken back by appending its reverse, marked `undo`. Walking back, a marked commit and the one it took back cancel out.
 
-use crate::commit::{Draft, Guard, poisoned};
+use crate::commit::{Draft, Drafts, Guard, poisoned};
 use crate::document::{Document, Stored};
 use crate::engine::Engine;
 use crate::format::op_line::{self, BatchMark};
 use crate::history::kept_logs;
 use crate::op::previous_document;
+use crate::open::missing_file_is_damage;
 use crate::oplog::Backward;
 use crate::options::UndoMode;
 use crate::{Error, ErrorKind, Result};
@@ -41,6 +42,8 @@ impl<T: Document> Engine<T> {
         } else {
             let drafts = self.reverse(&writer, &commit)?;
             self.commit(writer, drafts, true)?;
+            // As durable as a cut, in every write mode.
+            drop(self.flush_queue(self.writer()?)?);
         }
         Ok(true)
     }
@@ -55,7 +58,7 @@ impl<T: Document> Engine<T> {
         for part in kept_logs(&manifest).iter().rev() {
             let in_active_log = part.sealed.is_none();
             let end = part.sealed.map_or(writer.end, |(_, size)| size);
-            let object = part.open(&*self.backend)?;
+            let object = part.open(&*self.backend).map_err(missing_file_is_damage)?;
             let mut lines = Backward::new(&*object, end);
             while next_seq > floor
                 && let Some(mut commit) = last_commit(&mut lines, &part.name)?
@@ -116,8 +119,8 @@ impl<T: Document> Engine<T> {
     }
 
     /// The operations that take `commit` back.
-    fn reverse(&self, writer: &Guard<'_, T>, commit: &Commit) -> Result<Vec<Draft<T>>> {
-        let mut drafts = Vec::new();
+    fn reverse(&self, writer: &Guard<'_, T>, commit: &Commit) -> Result<Drafts<T>> {
+        let mut drafts = Drafts::new();
         for raw in &commit.lines {
             let op = op_line::decode(raw).map_err(|flaw| unreadable(&flaw.to_string()))?;
             if op.blind {
@@ -137,7 +140,7 @@ impl<T: Document> Engine<T> {
             }
         }
         // A document that the commit created may have gone to an archive or been lost with damage; there is nothing to delete then.
-        let mut present = Vec::new();
+        let mut present = Drafts::new();
         for draft in drafts {
             let known = match &draft {
                 Draft::Set(_) => true,

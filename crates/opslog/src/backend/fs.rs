@@ -359,6 +359,9 @@ impl Directory {
         match self.file_system.is_dir(path) {
             Ok(true) => return Ok(()),
             Ok(false) => {}
+            Err(error) if error.kind() == io::ErrorKind::NotADirectory => {
+                return Err(not_a_directory(path, error));
+            }
             Err(error) => return Err(Error::io("examine", path, error)),
         }
         let above = parent(path);
@@ -368,7 +371,7 @@ impl Directory {
         match self.file_system.create_dir(path) {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
                 if !self.file_system.is_dir(path).unwrap_or(false) {
-                    return Err(Error::io("create the folder", path, error));
+                    return Err(not_a_directory(path, error));
                 }
             }
             created => created.map_err(|error| Error::io("create the folder", path, error))?,
@@ -462,6 +465,12 @@ fn read_error(path: &Path, error: io::Error) -> Error {
             .caused_by(error);
     }
     Error::io("read", path, error)
+}
+
+fn not_a_directory(path: &Path, error: io::Error) -> Error {
+    Error::invalid("the path is that of a file, or below one, and not a directory; choose another")
+        .at_path(path)
+        .caused_by(error)
 }
 
 fn already_exists(path: &Path) -> Error {

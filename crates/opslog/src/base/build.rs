@@ -67,7 +67,7 @@ impl IndexWriter {
         })
     }
 
-    fn push(&mut self, entry: Entry) -> Result<()> {
+    pub(super) fn push(&mut self, entry: Entry) -> Result<()> {
         self.run.push(entry);
         if self.run.len() == RUN {
             self.end_run()?;

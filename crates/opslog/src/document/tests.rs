@@ -2,6 +2,11 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 
 use super::*;
+use crate::ErrorKind;
+
+fn encode<D: Serialize>(id: &str, document: &D) -> Result<String> {
+    super::encode::<(), D>(id, document).map(|stored| stored.data().to_owned())
+}
 
 #[test]
 fn a_number_that_is_not_finite_is_refused_wherever_it_hides() {

@@ -1,8 +1,8 @@
 //! JSON as text: where values end, what the members of an object are, without building a tree.
 //!
 //! A document is kept as its text, so most of what opslog does with JSON is to cut and join it. Nothing here
-//! recurses: nesting of any depth is accepted (only decoding into a `serde_json::Value` or a type has serde's limit of
-//! 127 levels). Text that is not valid JSON gives a wrong or no answer, but never a panic.
+//! recurses: nesting of any depth is accepted (only documents have a limit, which
+//! `document` sets). Text that is not valid JSON gives a wrong or no answer, but never a panic.
 
 use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};

@@ -1,32 +1,60 @@
 //! What a store should hold: documents in order, operations, archives, and which commits can be taken back how.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use opslog::{ErrorKind, Operation, Result, Since, Store, UndoMode};
 use serde_json::Value;
 
 /// Ids and documents, in insertion order.
-pub type Documents = Vec<(String, Value)>;
+pub(crate) type Documents = Vec<(String, Value)>;
 
 /// One set (`Some`) or delete (`None`).
-pub type Write = (String, Option<Value>);
+pub(crate) type Write = (String, Option<Value>);
 
 /// An operation as `ops` should show it.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Op {
-    pub id: String,
-    pub data: Option<Value>,
-    pub prev: Option<Value>,
-    pub undo: bool,
+pub(crate) struct Op {
+    pub(crate) id: String,
+    pub(crate) data: Option<Value>,
+    pub(crate) prev: Option<Value>,
+    pub(crate) undo: bool,
 }
 
 /// What a store was seen to hold.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Seen {
-    pub documents: Documents,
-    pub ops: Vec<Op>,
-    pub archives: BTreeMap<String, Documents>,
-    pub version: u32,
+#[derive(Clone, PartialEq)]
+pub(crate) struct Seen {
+    pub(crate) documents: Documents,
+    pub(crate) ops: Vec<Op>,
+    pub(crate) archives: BTreeMap<String, Documents>,
+    pub(crate) version: u32,
+}
+
+/// Short: ids with the `number` of each document.
+impl fmt::Debug for Seen {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let number = |document: &Value| match document.get("from") {
+            Some(from) => format!("{} from {from}", document["number"]),
+            None => document["number"].to_string(),
+        };
+        let list = |documents: &Documents| {
+            let list = documents
+                .iter()
+                .map(|(id, document)| format!("{id}={}", number(document)));
+            list.collect::<Vec<_>>().join(" ")
+        };
+        write!(f, "version {}: {}", self.version, list(&self.documents))?;
+        for op in &self.ops {
+            let undo = if op.undo { "undo " } else { "" };
+            let data = op.data.as_ref().map(number);
+            let prev = op.prev.as_ref().map(number);
+            write!(f, "\n    {undo}{} {data:?} was {prev:?}", op.id)?;
+        }
+        for (period, documents) in &self.archives {
+            write!(f, "\n    archive {period}: {}", list(documents))?;
+        }
+        Ok(())
+    }
 }
 
 #[derive(Debug, Clone)]
@@ -40,15 +68,15 @@ struct Commit {
 
 /// How a commit was taken back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Undone {
+pub(crate) enum Undone {
     Nothing,
     CutOff,
     Reversed,
 }
 
 #[derive(Debug, Clone)]
-pub struct Model {
-    pub seen: Seen,
+pub(crate) struct Model {
+    pub(crate) seen: Seen,
     commits: Vec<Commit>,
     /// Commits below this one cannot be taken back.
     floor: usize,
@@ -70,11 +98,11 @@ impl Default for Model {
 }
 
 impl Model {
-    pub fn get(&self, id: &str) -> Option<&Value> {
+    pub(crate) fn get(&self, id: &str) -> Option<&Value> {
         find(&self.seen.documents, id).map(|place| &self.seen.documents[place].1)
     }
 
-    pub fn commit(&mut self, writes: &[Write]) {
+    pub(crate) fn commit(&mut self, writes: &[Write]) {
         self.append(writes, false);
     }
 
@@ -97,7 +125,7 @@ impl Model {
         });
     }
 
-    pub fn undo(&mut self, mode: UndoMode) -> Undone {
+    pub(crate) fn undo(&mut self, mode: UndoMode) -> Undone {
         let mut taken_back = 0;
         let found = (self.floor..self.commits.len()).rev().find(|index| {
             match (self.commits[*index].undo, taken_back) {
@@ -130,20 +158,20 @@ impl Model {
     }
 
     /// A checkpoint was made.
-    pub fn seal(&mut self) {
+    pub(crate) fn seal(&mut self) {
         for commit in &mut self.commits {
             commit.sealed = true;
         }
     }
 
     /// Operations since the last checkpoint.
-    pub fn unsealed_ops(&self) -> usize {
+    pub(crate) fn unsealed_ops(&self) -> usize {
         let unsealed = self.commits.iter().filter(|commit| !commit.sealed);
         unsealed.map(|commit| commit.ops).sum()
     }
 
     /// Moves documents to a segment; returns how many.
-    pub fn archive(&mut self, period: &str, picks: impl Fn(&str) -> bool) -> usize {
+    pub(crate) fn archive(&mut self, period: &str, picks: impl Fn(&str) -> bool) -> usize {
         let (gone, kept): (Documents, Documents) = std::mem::take(&mut self.seen.documents)
             .into_iter()
             .partition(|(id, _)| picks(id));
@@ -161,7 +189,7 @@ impl Model {
     }
 
     /// Brings all documents to a version.
-    pub fn migrate(&mut self, to: u32) {
+    pub(crate) fn migrate(&mut self, to: u32) {
         for (_, document) in &mut self.seen.documents {
             *document = migrated(document.clone(), self.seen.version);
         }
@@ -172,7 +200,7 @@ impl Model {
 }
 
 /// What the migration of the tests makes of a document.
-pub fn migrated(mut document: Value, from: u32) -> Value {
+pub(crate) fn migrated(mut document: Value, from: u32) -> Value {
     document["from"] = from.into();
     document
 }
@@ -183,9 +211,7 @@ fn find(documents: &Documents, id: &str) -> Option<usize> {
 
 fn apply(documents: &mut Documents, id: &str, data: Option<&Value>) -> Option<Value> {
     match (find(documents, id), data) {
-        (Some(place), Some(data)) => {
-            Some(std::mem::replace(&mut documents[place].1, data.clone()))
-        }
+        (Some(place), Some(data)) => Some(std::mem::replace(&mut documents[place].1, data.clone())),
         (Some(place), None) => Some(documents.remove(place).1),
         (None, Some(data)) => {
             documents.push((id.to_owned(), data.clone()));
@@ -196,7 +222,7 @@ fn apply(documents: &mut Documents, id: &str, data: Option<&Value>) -> Option<Va
 }
 
 /// All that a store shows.
-pub fn look(store: &Store) -> Result<Seen> {
+pub(crate) fn look(store: &Store) -> Result<Seen> {
     let mut archives = BTreeMap::new();
     for path in store.archive_segments()? {
         let period = period_of(&path);
@@ -218,7 +244,7 @@ pub fn look(store: &Store) -> Result<Seen> {
     })
 }
 
-pub fn documents(store: &Store) -> Result<Documents> {
+pub(crate) fn documents(store: &Store) -> Result<Documents> {
     let entries = store.entries()?;
     Ok(entries
         .into_iter()
@@ -226,7 +252,7 @@ pub fn documents(store: &Store) -> Result<Documents> {
         .collect())
 }
 
-pub fn op(operation: &Operation) -> Op {
+pub(crate) fn op(operation: &Operation) -> Op {
     let decode = |text: &opslog::Json| text.decode().expect("the store holds JSON");
     Op {
         id: operation.id.clone(),
@@ -242,12 +268,12 @@ fn period_of(path: &str) -> String {
     name.split('.').next().unwrap_or_default().to_owned()
 }
 
-pub fn sorted(mut documents: Documents) -> Documents {
+pub(crate) fn sorted(mut documents: Documents) -> Documents {
     documents.sort_by(|a, b| a.0.cmp(&b.0));
     documents
 }
 
 /// Whether an error only says that there is nothing.
-pub fn is_absence(kind: ErrorKind) -> bool {
+pub(crate) fn is_absence(kind: ErrorKind) -> bool {
     kind == ErrorKind::NotFound
 }

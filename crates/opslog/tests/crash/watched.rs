@@ -11,7 +11,7 @@ use opslog::backend::{DirectoryEntry, File, FileLock, FileSystem, OpenMode, Simu
 type Look = dyn Fn(&SimulatedDisk, usize) + Send + Sync;
 
 #[derive(Clone)]
-pub struct Watched(Arc<Shared>);
+pub(crate) struct Watched(Arc<Shared>);
 
 struct Shared {
     disk: SimulatedDisk,
@@ -22,7 +22,7 @@ struct Shared {
 
 impl Watched {
     /// `look` gets the disk and the index of the call that is about to be made.
-    pub fn new(
+    pub(crate) fn new(
         disk: SimulatedDisk,
         look: impl Fn(&SimulatedDisk, usize) + Send + Sync + 'static,
     ) -> Self {
@@ -35,12 +35,12 @@ impl Watched {
     }
 
     /// Looks at the next call, whatever was called before.
-    pub fn note_change(&self) {
+    pub(crate) fn note_change(&self) {
         self.0.changed.store(true, Ordering::SeqCst);
     }
 
     /// Looks now.
-    pub fn look(&self) {
+    pub(crate) fn look(&self) {
         self.note_change();
         self.before_call();
     }

@@ -1,0 +1,306 @@
+//! Every file-system call of a script fails once, in every way in which it can.
+//!
+//! A call then succeeds, or it fails and leaves no trace; after a failed sync the store is poisoned. Whatever happened, the store can be
+//! opened again, and holds what was acknowledged.
+
+use opslog::backend::{CallKind, Fault, SimulatedDisk, seeded};
+use opslog::{Error, ErrorKind, Store};
+use serde_json::json;
+
+use super::model::{Documents, Model, documents, look};
+use super::script::{CALLS, Call, Config, Plan, prepared};
+use super::{check, content};
+
+/// What can go wrong at a call of this kind.
+fn faults(kind: CallKind) -> Vec<Fault> {
+    let mut faults = vec![Fault::Eio, Fault::Eintr];
+    match kind {
+        CallKind::Write => {
+            faults.push(Fault::Enospc);
+            faults.extend([1, 100, 513].map(Fault::ShortWrite));
+        }
+        CallKind::CreateDir | CallKind::Create | CallKind::HardLink => faults.push(Fault::Enospc),
+        CallKind::SyncData | CallKind::SyncAll => faults.push(Fault::SyncFailure),
+        _ => {}
+    }
+    faults
+}
+
+/// A script with one call that fails.
+struct Case<'a> {
+    base: &'a (SimulatedDisk, Model),
+    script: &'a [Call],
+    config: Config,
+    call: usize,
+    fault: Fault,
+}
+
+/// How the case went on.
+#[derive(Default)]
+pub(crate) struct Counts {
+    cases: usize,
+    succeeded: usize,
+    failed: usize,
+    poisoned: usize,
+}
+
+struct Driver<'a> {
+    case: &'a Case<'a>,
+    disk: SimulatedDisk,
+    store: Option<Store>,
+    /// What is visible.
+    model: Model,
+    /// What a reopen may find instead: what was accepted and is not durable.
+    older: Vec<Model>,
+}
+
+type Checked<V = ()> = Result<V, String>;
+
+fn said(doing: &'static str) -> impl Fn(Error) -> String {
+    move |error| format!("{doing}: {error:?}")
+}
+
+impl Driver<'_> {
+    fn run(&mut self, counts: &mut Counts) -> Checked {
+        counts.cases += 1;
+        let mut failed = false;
+        for number in 0..=self.case.script.len() {
+            let call = match number.checked_sub(1) {
+                None => Call::Flush,
+                Some(index) => self.case.script[index],
+            };
+            let config = self.case.config;
+            let mut plan = Plan::new(call, 10 * number, &self.model, config);
+            if let Err(error) = plan.run(&mut self.store, &self.disk, config) {
+                if failed {
+                    return Err(format!("{call:?} fails for no reason: {error:?}"));
+                }
+                failed = true;
+                if !self.accept_failure(&plan, &error, counts)? {
+                    continue;
+                }
+                // The fault is over, so now it works; unless a failed close and a new open have done it already.
+                plan = Plan::new(call, 10 * number + 5, &self.model, config);
+                plan.run(&mut self.store, &self.disk, config)
+                    .map_err(said("once more"))?;
+            }
+            if plan.durable {
+                self.older.clear();
+            } else {
+                self.older.push(self.model.clone());
+            }
+            self.model = plan.after;
+            self.is_seen("after the call")?;
+        }
+        if !failed {
+            counts.succeeded += 1;
+        }
+        self.can_be_used()
+    }
+
+    /// Judges a failure; says whether the call is to be made again.
+    fn accept_failure(&mut self, plan: &Plan, error: &Error, counts: &mut Counts) -> Checked<bool> {
+        if matches!(self.case.fault, Fault::Eintr | Fault::ShortWrite(_)) {
+            return Err(format!("this must not show: {error:?}"));
+        }
+        counts.failed += 1;
+        let Some(store) = self.store.clone() else {
+            // A failed open, or a failed close: the lock is free, and what was acknowledged is there.
+            return self.reopen(plan).map(|()| false);
+        };
+        if error.kind() != ErrorKind::Poisoned {
+            if !matches!(error.kind(), ErrorKind::Unavailable) {
+                return Err(format!("an odd kind: {error:?}"));
+            }
+            drop(store);
+            self.is_seen("after the failed call")?;
+            return Ok(true);
+        }
+        counts.poisoned += 1;
+        self.is_poisoned(&store)?;
+        let mut allowed = self.older.clone();
+        allowed.extend([self.model.clone(), plan.after.clone()]);
+        for seed in 0..4 {
+            let state = self.disk.crash_state(seeded(seed));
+            check(&state, &allowed, self.case.config, false)
+                .map_err(|reason| format!("a power cut after the failed sync: {reason}"))?;
+        }
+        if self.case.call % 2 == 0 {
+            match store.close() {
+                Err(error) if error.kind() == ErrorKind::Poisoned => {}
+                other => return Err(format!("close of a poisoned store: {other:?}")),
+            }
+        }
+        drop(store);
+        self.store = None;
+        self.reopen(plan).map(|()| false)
+    }
+
+    /// Opens again, and goes on with what is there.
+    fn reopen(&mut self, plan: &Plan) -> Checked {
+        let store = self
+            .case
+            .config
+            .open(self.disk.clone(), None, true)
+            .map_err(said("open after a failure"))?;
+        let seen = look(&store).map_err(said("look after a failure"))?;
+        let mut allowed = self.older.clone();
+        allowed.extend([self.model.clone(), plan.after.clone()]);
+        let Some(found) = allowed.iter().rposition(|model| model.seen == seen) else {
+            let allowed: Vec<_> = allowed.iter().map(|model| &model.seen).collect();
+            return Err(format!("opened again: {seen:?}\nallowed {allowed:?}"));
+        };
+        self.model = allowed.swap_remove(found);
+        self.older.clear();
+        self.store = Some(store);
+        Ok(())
+    }
+
+    fn is_seen(&self, when: &str) -> Checked {
+        if self.disk.calls() <= self.case.call {
+            // Looking would make calls itself, and nothing has gone wrong yet.
+            return Ok(());
+        }
+        let store = self.store.as_ref().ok_or("no store is open")?;
+        let visible: Documents = documents(store).map_err(said("documents"))?;
+        let flushes = !self.case.config.is_immediate();
+        // Looking at operations flushes what is buffered, which is part of some scripts; the documents are enough then.
+        let seen = if flushes {
+            visible == self.model.seen.documents
+        } else {
+            look(store).map_err(said("look"))? == self.model.seen
+        };
+        if seen {
+            return Ok(());
+        }
+        Err(format!(
+            "{when}: {:?}\nexpected {:?}",
+            look(store),
+            self.model.seen
+        ))
+    }
+
+    fn is_poisoned(&self, store: &Store) -> Checked {
+        self.is_seen("poisoned")?;
+        let refused = [
+            ("set", store.set("x", &json!({}))),
+            ("delete", store.delete("id-1060")),
+            ("batch", store.batch(|batch| batch.set("x", &json!({})))),
+            ("undo", store.undo().map(drop)),
+            ("compact", store.compact()),
+            ("archive", store.archive(|_, _| true, None).map(drop)),
+            ("flush", store.flush()),
+        ];
+        for (name, answer) in refused {
+            match answer {
+                Err(error) if error.kind() == ErrorKind::Poisoned => {}
+                other => return Err(format!("{name} of a poisoned store: {other:?}")),
+            }
+        }
+        self.is_seen("poisoned and asked to write")
+    }
+
+    /// Writes work, and all that was acknowledged is durable.
+    fn can_be_used(&mut self) -> Checked {
+        let config = self.case.config;
+        let store = self.store.take().ok_or("no store is open")?;
+        let last = json!({"number": 9999});
+        store.set("last", &last).map_err(said("a later set"))?;
+        store.flush().map_err(said("a later flush"))?;
+        self.model.commit(&[("last".to_owned(), Some(last))]);
+        let expected = [self.model.clone()];
+        // After a failed sync the page cache may hold what the disk never got: then a power cut is judged above only.
+        if self.case.fault != Fault::SyncFailure {
+            for seed in 0..2 {
+                let state = self.disk.crash_state(seeded(seed));
+                check(&state, &expected, config, false)
+                    .map_err(|reason| format!("a power cut at the end: {reason}"))?;
+            }
+        }
+        if self.case.call % 2 == 0 {
+            store.close().map_err(said("the last close"))?;
+        }
+        drop(store);
+        check(&self.disk, &expected, config, true)
+            .map_err(|reason| format!("at last: {reason}"))?;
+        Ok(())
+    }
+}
+
+/// All calls of the undisturbed script, from the open on.
+fn calls_of(base: &(SimulatedDisk, Model), script: &[Call], config: Config) -> Vec<CallKind> {
+    let disk = base.0.killed();
+    disk.record();
+    let mut store = None;
+    let mut model = base.1.clone();
+    for (number, call) in std::iter::once(&Call::Flush).chain(script).enumerate() {
+        let plan = Plan::new(*call, 10 * number, &model, config);
+        plan.run(&mut store, &disk, config).expect("nothing fails");
+        model = plan.after;
+    }
+    let trace = disk.trace();
+    drop(store);
+    trace.iter().map(|call| call.kind).collect()
+}
+
+fn each_fault(
+    base: &(SimulatedDisk, Model),
+    script: &[Call],
+    config: Config,
+    skip: usize,
+    counts: &mut Counts,
+) {
+    for (call, kind) in calls_of(base, script, config)
+        .into_iter()
+        .enumerate()
+        .skip(skip)
+    {
+        for fault in faults(kind) {
+            let case = Case {
+                base,
+                script,
+                config,
+                call,
+                fault,
+            };
+            let disk = case.base.0.killed();
+            disk.fail(call, fault);
+            let mut driver = Driver {
+                case: &case,
+                disk: disk.clone(),
+                store: None,
+                model: case.base.1.clone(),
+                older: Vec::new(),
+            };
+            if let Err(reason) = driver.run(counts) {
+                drop(driver);
+                let names: Vec<_> = content(&disk).into_iter().map(|(path, _)| path).collect();
+                panic!(
+                    "{script:?} with {config:?}, {fault:?} at call {call} ({kind:?}): {reason}\n{names:?}"
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn failure_of_any_call_leaves_no_trace_or_poisons_the_store() {
+    let base = prepared();
+    let opening = calls_of(&base, &[], Config::immediate()).len();
+    let mut counts = Counts::default();
+    each_fault(&base, &[], Config::immediate(), 0, &mut counts);
+    for config in Config::all() {
+        for call in CALLS {
+            // Where it is buffered, a write meets the disk at the flush.
+            let script = match config.is_immediate() {
+                true => vec![call],
+                false => vec![Call::Create, call, Call::Flush],
+            };
+            each_fault(&base, &script, config, opening, &mut counts);
+        }
+    }
+    eprintln!(
+        "faults: {} cases, {} succeeded all the same, {} failed, {} poisoned",
+        counts.cases, counts.succeeded, counts.failed, counts.poisoned
+    );
+}
