@@ -9,11 +9,11 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use crate::backend::Backend;
-use crate::document::Document;
+use crate::document::{Document, Json};
 use crate::engine::{Engine, lock};
 use crate::format::manifest::Manifest;
 use crate::format::op_line;
-use crate::op::{Cursor, Operation};
+use crate::op::{Cursor, Operation, Since};
 use crate::open::{load_consistent, read_manifest, replay};
 use crate::oplog::{self, LogLine, Start};
 use crate::state::State;
@@ -108,15 +108,22 @@ impl<T: Document> Engine<T> {
             return Ok(Tail::default());
         }
         let mut position = lock(&self.follower);
+        let before = position.clone();
         match self.look(&mut position) {
             Ok(Look::New(operations)) => Ok(Tail {
                 operations,
                 rewound: false,
             }),
-            Ok(Look::Gone) => self.rewind(&mut position),
+            Ok(Look::Gone) => self.rewind(&mut position, &before),
             // A file that went away while it was read: a checkpoint came in between.
-            Err(error) if error.kind() == ErrorKind::NotFound => self.rewind(&mut position),
-            Err(error) => Err(error),
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                self.rewind(&mut position, &before)
+            }
+            Err(error) => {
+                // What was read before the failure is read again, so that the next look tells it.
+                *position = before;
+                Err(error)
+            }
         }
     }
 
@@ -141,22 +148,30 @@ impl<T: Document> Engine<T> {
             seq: Some(position.next_seq),
         };
         let mut operations = Vec::new();
-        let mut state = None;
         let from = position.next_seq;
         oplog::read(&*log, start, &mut |line| {
             if line.seq >= from {
                 operations.push(Operation::from_line(line)?);
-                replay(state.get_or_insert_with(|| self.state_mut()), line)?;
             }
             position.pass(line);
             Ok(())
         })?;
-        drop(state);
+        self.apply(&operations)?;
         let mut writer = lock(&self.writer);
         writer.ops_since_checkpoint += operations.len() as u64;
         writer.next_seq = position.next_seq;
         writer.end = position.offset;
         Ok(operations)
+    }
+
+    /// Makes what came visible, all at once.
+    fn apply(&self, operations: &[Operation]) -> Result<()> {
+        let mut state = self.state_mut();
+        for operation in operations {
+            let data = operation.data.as_ref().map(Json::as_str);
+            replay(&mut state, operation.kind, &operation.id, data)?;
+        }
+        Ok(())
     }
 
     /// The writer has begun a new log: reads the rest of the old one, then on in the new one, by sequence number.
@@ -223,16 +238,15 @@ impl<T: Document> Engine<T> {
             if line.seq >= next_seq {
                 operations.push(Operation::from_line(line)?);
             }
-            match &mut fresh {
-                Some(fresh) => replay(fresh, line)?,
-                None if line.seq >= next_seq => replay(&mut self.state_mut(), line)?,
-                None => {}
+            if let Some(fresh) = &mut fresh {
+                replay(fresh, line.op.kind, &line.op.id, line.op.data)?;
             }
             position.pass(line);
             Ok(())
         })?;
-        if let Some(fresh) = fresh {
-            *self.state_mut() = fresh;
+        match fresh {
+            Some(fresh) => *self.state_mut() = fresh,
+            None => self.apply(&operations)?,
         }
         let mut writer = lock(&self.writer);
         writer.ops_since_checkpoint = outcome.count;
@@ -269,12 +283,8 @@ impl<T: Document> Engine<T> {
         Ok(holds)
     }
 
-    /// Loads the store anew; the operations that came since, as far as they are kept, are in the answer.
-    fn rewind(&self, position: &mut Position) -> Result<Tail> {
-        let seen = position.last.map(|last| Cursor {
-            seq: last.seq,
-            check: last.check,
-        });
+    /// Loads the store anew; the operations that came since `before`, as far as they are kept, are in the answer.
+    fn rewind(&self, position: &mut Position, before: &Position) -> Result<Tail> {
         let loaded = load_consistent(&self.options, &*self.backend)?;
         *position = loaded.position;
         *self.state_mut() = loaded.state;
@@ -286,16 +296,23 @@ impl<T: Document> Engine<T> {
             writer.end = loaded.outcome.end;
             writer.log_name.clone_from(&position.log);
         }
-        let operations = match seen {
-            Some(cursor) => match self.ops(cursor.into()) {
-                Ok(operations) => operations,
-                Err(error) if matches!(error.kind(), ErrorKind::Conflict | ErrorKind::NotFound) => {
-                    Vec::new()
-                }
-                Err(error) => return Err(error),
-            },
-            None => Vec::new(),
+        let since = before.last.map_or(Since::Start, |last| {
+            Since::Cursor(Cursor {
+                seq: last.seq,
+                check: last.check,
+            })
+        });
+        let mut operations = match self.ops(since) {
+            Ok(operations) => operations,
+            Err(error) if matches!(error.kind(), ErrorKind::Conflict | ErrorKind::NotFound) => {
+                Vec::new()
+            }
+            Err(error) => return Err(error),
         };
+        // What came after the documents were loaded is for the next look.
+        operations.retain(|operation| {
+            (before.next_seq..position.next_seq).contains(&operation.cursor.seq)
+        });
         Ok(Tail {
             operations,
             rewound: true,

@@ -216,8 +216,8 @@ fn load_on_demand<T>(
     } else {
         IndexHome::Storage
     };
-    // Half of the budget is for documents that were changed since the snapshot.
-    let cache_bytes = cache_bytes / 2;
+    // The rest of the budget is for documents that were changed since the snapshot.
+    let cache_bytes = cache_bytes / 4;
     let (backend, name) = (source.backend, source.name);
     match Base::open(backend, name, object, expected.facts, home, cache_bytes)? {
         Some(base) => Ok(State::on(Arc::new(base))),

@@ -15,8 +15,8 @@ use crate::document::{self, Document, Stored};
 use crate::engine::{Engine, Parts, Writer, lock};
 use crate::follow::Position;
 use crate::format::manifest::{self, ArchiveFacts, Manifest, Ours, SealedLog, Stats};
-use crate::format::op_line::OpKind;
-use crate::oplog::{self, DamageKind, LogLine, Outcome, Start};
+use crate::format::op_line::{OpKind, Prev};
+use crate::oplog::{self, DamageKind, Outcome, Start};
 use crate::options::{Options, Residency};
 use crate::state::{Lookup, State};
 use crate::{Error, ErrorKind, Result, load, paths, time};
@@ -320,7 +320,7 @@ fn load_all<T: Document>(
         if options.skip_load {
             return Ok(());
         }
-        replay(&mut state, line)
+        replay(&mut state, line.op.kind, &line.op.id, line.op.data)
     })?;
     Ok(Loaded {
         manifest,
@@ -331,20 +331,29 @@ fn load_all<T: Document>(
     })
 }
 
-/// Applies one line of the log.
-pub(crate) fn replay<T>(state: &mut State<T>, line: &LogLine<'_>) -> Result<()> {
-    let id = &line.op.id;
+/// Applies one operation of the log.
+pub(crate) fn replay<T>(
+    state: &mut State<T>,
+    kind: OpKind,
+    id: &str,
+    data: Option<&str>,
+) -> Result<()> {
     let known = match state.lookup(id) {
         Lookup::Here(_) => true,
         Lookup::Absent => false,
         Lookup::InBase(base) => base.contains(id)?,
     };
-    match (line.op.kind, line.op.data) {
+    replay_known(state, kind, id, data, known);
+    Ok(())
+}
+
+/// As [`replay`], where it is known whether the id has a document.
+fn replay_known<T>(state: &mut State<T>, kind: OpKind, id: &str, data: Option<&str>, known: bool) {
+    match (kind, data) {
         (OpKind::Set, Some(data)) => state.put(Stored::new(id, data), known),
         _ if known => state.remove(id),
         _ => {}
     }
-    Ok(())
 }
 
 fn check_version(options: &Options, manifest: &Manifest) -> Result<()> {
@@ -572,9 +581,30 @@ impl<T: Document> Engine<T> {
         if self.options.residency == Residency::Memory {
             return;
         }
-        if let Err(error) = self.reload_state(writer) {
-            tracing::warn!(%error, "the new snapshot could not be read; documents are read from the one before");
+        match self.on_new_snapshot(writer) {
+            Ok(state) => *self.state_mut() = state,
+            Err(error) => {
+                tracing::warn!(%error, "the new snapshot could not be read; documents are read from the one before");
+            }
         }
+    }
+
+    /// The state on the snapshot that was just written, with the operations that came meanwhile.
+    fn on_new_snapshot(&self, _writer: &mut Guard<'_, T>) -> Result<State<T>> {
+        let manifest = self.manifest();
+        let mut state = load::load(&*self.backend, &manifest, &self.options)?;
+        let log = self.backend.open(&manifest.active_ops)?;
+        let start = Start {
+            position: 0,
+            seq: manifest.ours.as_ref().map(|ours| ours.log_seq),
+        };
+        oplog::read(&*log, start, &mut |line| {
+            // This store wrote the line, knowing the documents: so it says whether there was one, and nobody need look.
+            let op = &line.op;
+            replay_known(&mut state, op.kind, &op.id, op.data, op.prev != Prev::None);
+            Ok(())
+        })?;
+        Ok(state)
     }
 
     /// Whether the state lies on the snapshot that the manifest names.

@@ -178,7 +178,7 @@ fn run(seed: u64, open: &dyn Fn(StoreBuilder<Value>) -> Store) {
 
 #[test]
 fn an_on_demand_store_says_what_a_resident_one_says() {
-    for seed in 0..30 {
+    for seed in 0..8 {
         println!("seed {seed}");
         let backend = MemoryBackend::new();
         run(seed, &|builder| {
@@ -189,7 +189,7 @@ fn an_on_demand_store_says_what_a_resident_one_says() {
 
 #[test]
 fn an_on_demand_store_in_a_directory_says_what_a_resident_one_says() {
-    for seed in 100..104 {
+    for seed in 100..102 {
         println!("seed {seed}");
         let directory = tempfile::tempdir().unwrap();
         run(seed, &|builder| {
@@ -300,7 +300,7 @@ fn answers_are_right_whatever_became_of_the_index() {
 
 #[test]
 fn a_reader_follows_checkpoints_and_lets_old_snapshots_go() {
-    for seed in 0..10 {
+    for seed in 0..5 {
         let mut random = Random(seed);
         let directory = tempfile::tempdir().unwrap();
         let writer = builder(ON_DEMAND, seed)
@@ -445,13 +445,22 @@ fn documents() -> Vec<Value> {
 
 #[test]
 fn memory_stays_within_the_budget() {
+    memory_stays_within(CheckpointMode::Blocking);
+}
+
+#[test]
+fn memory_stays_within_the_budget_beside_checkpoints_in_the_background() {
+    memory_stays_within(CheckpointMode::Background);
+}
+
+fn memory_stays_within(mode: CheckpointMode) {
     let budget = 3 << 20;
     let directory = tempfile::tempdir().unwrap();
     let store: Store = Store::builder()
         .residency(Residency::OnDemand {
             cache_bytes: budget,
         })
-        .checkpoint_mode(CheckpointMode::Blocking)
+        .checkpoint_mode(mode)
         .write_mode(WriteMode::group())
         .os_buffered(true)
         .open(directory.path())

@@ -431,10 +431,7 @@ fn file_in_the_place_of_the_directory_is_told() {
     let path = folder.path().join("file");
     std::fs::write(&path, b"x").unwrap();
     let error = FsBackend::new(&path).initialize().unwrap_err();
-    assert!(
-        error.to_string().contains("is that of a file"),
-        "{error}"
-    );
+    assert!(error.to_string().contains("is that of a file"), "{error}");
     assert!(FsBackend::new(path.join("below")).initialize().is_err());
 }
 
