@@ -30,6 +30,8 @@ pub(crate) struct Engine<T> {
     pub(crate) writer: Mutex<Writer<T>>,
     /// A group was settled, or the log was given back.
     pub(crate) settled: Condvar,
+    /// Operations queued since a leader began to gather them.
+    pub(crate) arrived: AtomicU64,
     /// Held while a checkpoint is made, so that there is one at a time.
     pub(crate) checkpointing: Mutex<()>,
     pub(crate) follower: Mutex<Position>,
@@ -62,6 +64,8 @@ pub(crate) struct Writer<T> {
     pub(crate) poison: Option<Error>,
     /// A failure in the background that nobody has been told of.
     pub(crate) failure: Option<Error>,
+    /// Operations in the group that was settled last.
+    pub(crate) cohort: u64,
     /// How many wait to have the log to themselves; new leaders stand back.
     pub(crate) waiting_for_log: usize,
     /// The time of the newest operation, in milliseconds since 1970 and as text.
@@ -100,6 +104,7 @@ impl<T> Writer<T> {
             sealing: None,
             poison: None,
             failure: None,
+            cohort: 0,
             waiting_for_log: 0,
             last_millisecond: 0,
             last_time: Arc::default(),
@@ -130,6 +135,7 @@ impl<T> Engine<T> {
             manifest: RwLock::new(Arc::new(parts.manifest)),
             writer: Mutex::new(parts.writer),
             settled: Condvar::new(),
+            arrived: AtomicU64::new(0),
             checkpointing: Mutex::new(()),
             follower: Mutex::new(parts.position),
             background: Background::default(),
