@@ -1,2 +1,58 @@
-//! The `opslog` command.
-fn main() {}
+//! The `opslog` command: import, query, undo and inspect opslog stores.
+//!
+//! This file dispatches; `args` says what can be asked for, each module in `commands` answers one verb, and `output` alone writes to
+//! the standard output. Commands that only read open the store read-only, so they work beside a live writer and create nothing.
+
+mod args;
+mod commands;
+mod expression;
+mod failure;
+mod fields;
+mod input;
+mod open;
+mod output;
+mod pretty;
+mod selection;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use crate::args::{Arguments, Command};
+use crate::failure::{Failure, Status};
+use crate::output::Output;
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let mut output = Output::new(&arguments.output);
+    let result = run(&arguments, &mut output);
+    // What was found before a failure is worth having, so it goes out in any case.
+    let flushed = output.flush();
+    match result.and_then(|status| flushed.map(|()| status)) {
+        Ok(status) => status.into(),
+        Err(failure) => failure.report().into(),
+    }
+}
+
+fn run(arguments: &Arguments, output: &mut Output) -> Result<Status, Failure> {
+    let data = || arguments.directory();
+    match &arguments.command {
+        Command::Import(options) => commands::import::run(data()?, options, output),
+        Command::Export(options) => commands::export::run(data()?, options, output),
+        Command::Get(options) => commands::get::run(data()?, options, output),
+        Command::Set(options) => commands::set::run(data()?, options, output),
+        Command::Delete(options) => commands::delete::run(data()?, options, output),
+        Command::List(options) => commands::list::run(data()?, options, output),
+        Command::Query(options) => commands::query::run(data()?, options, output),
+        Command::Count(options) => commands::count::run(data()?, options, output),
+        Command::History(options) => commands::history::run(data()?, options, output),
+        Command::Undo(options) => commands::undo::run(data()?, options, output),
+        Command::Log(options) => commands::log::run(data()?, options, output),
+        Command::Compact => commands::compact::run(data()?, output),
+        Command::Archive(options) => commands::archive::run(data()?, options, output),
+        Command::Segments(options) => commands::segments::run(data()?, options, output),
+        Command::Stats => commands::stats::run(data()?, output),
+        Command::Verify => commands::verify::run(data()?, output),
+        Command::Completions(options) => commands::completions::run(options, output),
+    }
+}

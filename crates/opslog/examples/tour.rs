@@ -10,6 +10,10 @@ use serde::{Deserialize, Serialize};
 
 /// A Debian package, as far as this session looks at it.
 #[derive(Serialize, Deserialize, Debug, Clone)]
+#[expect(
+    clippy::struct_field_names,
+    reason = "the field has its name in the data"
+)]
 struct Package {
     package: String,
     version: String,
@@ -65,7 +69,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         .first()
         .map_or_else(String::new, |package| package.package.clone());
     let mut package = (*store.get(&id)?.ok_or("the package was imported")?).clone();
-    package.version = "9.9-1".to_owned();
+    package.version = "9.9-1".into();
     store.set(&id, &package)?;
     store.delete(&id)?;
     writeln!(out, "\n{id} deleted: {}", store.get(&id)?.is_none())?;
@@ -79,7 +83,7 @@ fn main() -> Result<(), Box<dyn Error>> {
 
     // A checkpoint writes a snapshot and starts a new log; history reaches back across it.
     store.compact()?;
-    package.version = "10.0-1".to_owned();
+    package.version = "10.0-1".into();
     store.set(&id, &package)?;
     writeln!(out, "\nhistory of {id}:")?;
     for operation in store.history(&id)? {

@@ -14,9 +14,11 @@ use crate::engine::{Engine, lock};
 pub(crate) struct Background {
     shared: Arc<Shared>,
     /// Starts the thread; set when the store can be pointed to.
-    start: OnceLock<Box<dyn Fn(Arc<Shared>) -> JoinHandle<()> + Send + Sync>>,
+    start: OnceLock<Box<Start>>,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
+
+type Start = dyn Fn(Arc<Shared>) -> Option<JoinHandle<()>> + Send + Sync;
 
 #[derive(Default)]
 struct Shared {
@@ -30,7 +32,6 @@ struct Requests {
     flush_at: Option<Instant>,
     checkpoint: bool,
     stop: bool,
-    started: bool,
 }
 
 enum Task {
@@ -48,7 +49,8 @@ impl Background {
             thread::Builder::new()
                 .name("opslog".to_owned())
                 .spawn(move || run(&shared, &engine))
-                .expect("the system can start a thread")
+                .inspect_err(|error| tracing::warn!(%error, "the store's thread could not be started; it is tried again with the next request"))
+                .ok()
         };
         let _ = self.start.set(Box::new(start));
     }
@@ -79,15 +81,15 @@ impl Background {
         self.wake(requests);
     }
 
-    fn wake(&self, mut requests: std::sync::MutexGuard<'_, Requests>) {
-        if !requests.started
+    fn wake(&self, requests: std::sync::MutexGuard<'_, Requests>) {
+        let mut thread = lock(&self.thread);
+        if thread.is_none()
             && !requests.stop
             && let Some(start) = self.start.get()
         {
-            requests.started = true;
-            *lock(&self.thread) = Some(start(Arc::clone(&self.shared)));
+            *thread = start(Arc::clone(&self.shared));
         }
-        drop(requests);
+        drop((thread, requests));
         self.shared.changed.notify_one();
     }
 

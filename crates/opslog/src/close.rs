@@ -57,7 +57,11 @@ impl<T: Document> Engine<T> {
         let poison = writer.poison.clone();
         let failure = if poison.is_some() { poison } else { None };
         let result = match failure {
-            Some(error) => Err(error),
+            Some(error) => {
+                // The lock is taken again below.
+                drop(writer);
+                Err(error)
+            }
             None => self.quiesce(writer).and_then(|mut writer| {
                 let failure = writer.failure.take();
                 let finished = match writer.log.as_mut() {

@@ -303,7 +303,10 @@ impl<T: Document> Engine<T> {
     /// leader syncs only about half of those who write (16 threads: 16,000 a second instead of 34,000). A lone writer does not wait.
     fn gather<'e>(&'e self, writer: Guard<'e, T>) -> Guard<'e, T> {
         let waits = self.options.write_mode.is_immediate()
-            && writer.queue.front().is_some_and(|group| group.ops < writer.cohort);
+            && writer
+                .queue
+                .front()
+                .is_some_and(|group| group.ops < writer.cohort);
         if !waits {
             return writer;
         }
@@ -401,6 +404,7 @@ impl<T: Document> Engine<T> {
                 writer.cohort = group.ops;
                 let next = group.first_seq + group.ops;
                 writer.pending.retain(|_, (seq, _)| *seq >= next);
+                self.settled_seq.store(next, Ordering::Release);
                 writer.spare = group.bytes;
                 let _ = group.outcome.set(Ok(()));
             }

@@ -258,6 +258,21 @@ pub(crate) fn encode_text<T>(id: &str, text: &str) -> Result<Stored<T>> {
     accept([id, &json::compact(text)].concat(), id.len(), || Ok(()))
 }
 
+/// Whether a store would take this JSON text as a document under this id: what `set_json` checks before it writes.
+///
+/// # Errors
+///
+/// `InvalidInput`, as `set_json` would answer.
+///
+/// ```
+/// assert!(opslog::check_document("a", r#"{"n": 1}"#).is_ok());
+/// assert!(opslog::check_document("a", "[1]").is_err());
+/// assert!(opslog::check_document("", "{}").is_err());
+/// ```
+pub fn check_document(id: &str, text: &str) -> Result<()> {
+    encode_text::<()>(id, text).map(drop)
+}
+
 /// Turns a buffer of an id, `id_length` bytes long, and JSON text into a document.
 fn accept<T>(
     mut buffer: String,

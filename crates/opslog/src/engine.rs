@@ -37,6 +37,8 @@ pub(crate) struct Engine<T> {
     pub(crate) follower: Mutex<Position>,
     pub(crate) background: Background,
     closed: AtomicBool,
+    /// The number of the first operation that is not settled: on its way to the log, or failed. Of no meaning in a read-only store.
+    pub(crate) settled_seq: AtomicU64,
     /// The thread that is inside a batch, which must not wait for the writer lock that it holds.
     batching: AtomicU64,
 }
@@ -127,6 +129,7 @@ pub(crate) struct Parts<T> {
 
 impl<T> Engine<T> {
     pub(crate) fn new(parts: Parts<T>) -> Self {
+        let settled_seq = parts.writer.next_seq;
         Self {
             options: parts.options,
             backend: parts.backend,
@@ -140,6 +143,7 @@ impl<T> Engine<T> {
             follower: Mutex::new(parts.position),
             background: Background::default(),
             closed: AtomicBool::new(false),
+            settled_seq: AtomicU64::new(settled_seq),
             batching: AtomicU64::new(0),
         }
     }

@@ -13,11 +13,11 @@ use crate::document::{Document, Json};
 use crate::engine::{Engine, lock};
 use crate::format::manifest::Manifest;
 use crate::format::op_line;
+use crate::history::kept_logs;
 use crate::op::{Cursor, Operation, Since};
-use crate::open::{load_consistent, read_manifest, replay};
+use crate::open::{load_all, load_consistent, read_manifest, replay};
 use crate::oplog::{self, LogLine, Start};
-use crate::state::State;
-use crate::{Error, ErrorKind, Result, load, time};
+use crate::{Error, ErrorKind, Result, time};
 
 /// What came since the last look.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -189,98 +189,68 @@ impl<T: Document> Engine<T> {
             // Documents went to an archive, or were migrated, without an operation.
             return Ok(Look::Gone);
         }
-        if ours.log_seq > position.next_seq {
-            let Some(sealed) = ours.sealed.iter().find(|log| log.path == position.log) else {
-                return Ok(Look::Gone);
-            };
-            let continues = sealed.seq + sealed.ops == ours.log_seq;
-            if !continues || !position.still_holds(&*self.backend)? {
-                return Ok(Look::Gone);
-            }
-        }
-        // Documents that stay on storage are read from the new snapshot from now on: the old one is gone, and only held open.
-        let new_base = if self.state().base().is_some() {
-            Some(load::load(&*self.backend, &manifest, &self.options)?)
-        } else {
-            None
-        };
-        let mut operations = Vec::new();
-        if ours.log_seq > position.next_seq {
-            operations = self.read_on(position)?;
-        } else if !self.holds_in(position, &manifest, ours.log_seq)? {
+        let Some((operations, ahead, ops_in_log)) = self.operations_behind(position, &manifest)?
+        else {
             return Ok(Look::Gone);
+        };
+        if self.state().base().is_some() {
+            // Documents that stay on storage are read from the new snapshot from now on: the old one is gone, and only held open. What
+            // was written since `operations` were read may be in it already; to apply it again then changes nothing.
+            let fresh = load_all(&self.options, &*self.backend, manifest.clone())?;
+            *self.state_mut() = fresh.state;
+        } else {
+            self.apply(&operations)?;
         }
-        let next_seq = position.next_seq;
-        let mut ahead = Position::start(&manifest, ours.log_seq);
-        ahead.last_time.clone_from(&position.last_time);
-        let since = self.read_from(&mut ahead, next_seq, new_base)?;
+        {
+            let mut writer = lock(&self.writer);
+            writer.ops_since_checkpoint = ops_in_log;
+            writer.next_seq = ahead.next_seq;
+            writer.end = ahead.offset;
+            writer.log_name.clone_from(&ahead.log);
+        }
         *position = ahead;
-        operations.extend(since);
         self.set_manifest(manifest);
         Ok(Look::New(operations))
     }
 
-    /// Reads the new log from its beginning, applying what has a number from `next_seq` on; all of it to `fresh`, the new snapshot's state,
-    /// which then takes the place of the state.
-    fn read_from(
+    /// The operations behind `position` in the logs that `manifest` names, with the place behind them and how many are in the active log;
+    /// `None` when the last one that was read is not there any more, or some of those behind it are not.
+    fn operations_behind(
         &self,
-        position: &mut Position,
-        next_seq: u64,
-        mut fresh: Option<State<T>>,
-    ) -> Result<Vec<Operation>> {
-        let log = self.backend.open(&position.log)?;
-        let start = Start {
-            position: 0,
-            seq: Some(position.next_seq),
-        };
+        position: &Position,
+        manifest: &Manifest,
+    ) -> Result<Option<(Vec<Operation>, Position, u64)>> {
+        let parts = kept_logs(manifest);
+        if parts
+            .first()
+            .is_none_or(|part| part.seq > position.next_seq)
+        {
+            return Ok(None);
+        }
+        let first_seq = manifest.ours.as_ref().map_or(0, |ours| ours.log_seq);
+        let mut ahead = Position::start(manifest, first_seq);
+        ahead.last_time.clone_from(&position.last_time);
+        let from = position.last.map_or(position.next_seq, |last| last.seq);
+        let mut still_there = position.last.is_none();
         let mut operations = Vec::new();
-        let outcome = oplog::read(&*log, start, &mut |line| {
-            if line.seq >= next_seq {
-                operations.push(Operation::from_line(line)?);
-            }
-            if let Some(fresh) = &mut fresh {
-                replay(fresh, line.op.kind, &line.op.id, line.op.data)?;
-            }
-            position.pass(line);
-            Ok(())
-        })?;
-        match fresh {
-            Some(fresh) => *self.state_mut() = fresh,
-            None => self.apply(&operations)?,
+        let mut ops_in_log = 0;
+        for part in parts.iter().filter(|part| part.reaches(from)) {
+            part.read(&*self.backend, &mut |line| {
+                if part.sealed.is_none() {
+                    ahead.pass(line);
+                    ops_in_log += 1;
+                }
+                if line.seq >= position.next_seq {
+                    operations.push(Operation::from_line(line)?);
+                } else if let Some(last) = position.last
+                    && last.seq == line.seq
+                {
+                    still_there = op_line::body_check(line.raw) == last.check;
+                }
+                Ok(())
+            })?;
         }
-        let mut writer = lock(&self.writer);
-        writer.ops_since_checkpoint = outcome.count;
-        writer.next_seq = position.next_seq;
-        writer.end = position.offset;
-        writer.log_name.clone_from(&position.log);
-        Ok(operations)
-    }
-
-    /// Whether the last operation that was read is the one that the new log (or the end of the old one) has.
-    fn holds_in(&self, position: &Position, manifest: &Manifest, log_seq: u64) -> Result<bool> {
-        let Some(last) = position.last else {
-            return Ok(position.next_seq == log_seq);
-        };
-        if last.seq < log_seq {
-            // The new log begins right behind it; the old one still shows whether it was sealed as it was read.
-            return match position.still_holds(&*self.backend) {
-                Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
-                result => result,
-            };
-        }
-        let log = self.backend.open(&manifest.active_ops)?;
-        let start = Start {
-            position: 0,
-            seq: Some(log_seq),
-        };
-        let mut holds = false;
-        oplog::read(&*log, start, &mut |line| {
-            if line.seq == last.seq {
-                holds = op_line::body_check(line.raw) == last.check;
-            }
-            Ok(())
-        })?;
-        Ok(holds)
+        Ok(still_there.then_some((operations, ahead, ops_in_log)))
     }
 
     /// Loads the store anew; the operations that came since `before`, as far as they are kept, are in the answer.

@@ -1,5 +1,7 @@
 //! The operations themselves: `history` of one document, `ops` since a time or a cursor, across checkpoints as far as logs are kept.
 
+use std::sync::atomic::Ordering;
+
 use crate::backend::{Backend, Object};
 use crate::document::Document;
 use crate::engine::Engine;
@@ -19,6 +21,8 @@ pub(crate) struct Part {
     pub(crate) seq: u64,
     /// How many operations and bytes count; `None` for the active log.
     pub(crate) sealed: Option<(u64, u64)>,
+    /// Operations from this number on are in the log, but not settled, and do not count.
+    pub(crate) settled_seq: u64,
 }
 
 /// The first `size` bytes of an object.
@@ -49,12 +53,14 @@ pub(crate) fn kept_logs(manifest: &Manifest) -> Vec<Part> {
             name: log.path.clone(),
             seq: log.seq,
             sealed: Some((log.ops, log.bytes)),
+            settled_seq: u64::MAX,
         })
         .collect();
     parts.push(Part {
         name: manifest.active_ops.clone(),
         seq: ours.map_or(0, |ours| ours.log_seq),
         sealed: None,
+        settled_seq: u64::MAX,
     });
     parts
 }
@@ -80,7 +86,11 @@ impl Part {
                 position: 0,
                 seq: Some(self.seq),
             };
-            return oplog::read(&*object, start, sink)
+            let mut settled = |line: &LogLine<'_>| match line.seq < self.settled_seq {
+                true => sink(line),
+                false => Ok(()),
+            };
+            return oplog::read(&*object, start, &mut settled)
                 .map(drop)
                 .map_err(|error| error.at_path(&self.name));
         }
@@ -98,7 +108,7 @@ impl Part {
     }
 
     /// Whether it may have operations from number `seq` on.
-    fn reaches(&self, seq: u64) -> bool {
+    pub(crate) fn reaches(&self, seq: u64) -> bool {
         self.sealed.is_none_or(|(ops, _)| self.seq + ops > seq)
     }
 }
@@ -173,7 +183,14 @@ impl<T: Document> Engine<T> {
         loop {
             let manifest = self.current_manifest()?;
             tries += 1;
-            match read(&kept_logs(&manifest)) {
+            let mut parts = kept_logs(&manifest);
+            if let Some(active) = parts.last_mut()
+                && !self.options.read_only
+            {
+                // What is being written is not visible before it is durable, and what a failed sync left in the log never is.
+                active.settled_seq = self.settled_seq.load(Ordering::Acquire);
+            }
+            match read(&parts) {
                 Err(error)
                     if error.path().is_some()
                         && error.kind() == ErrorKind::NotFound

@@ -189,8 +189,9 @@ fn open_log(backend: &dyn Backend, name: &str, outcome: &Outcome) -> Result<Box<
     let mut log = backend.open_log(name, outcome.end)?;
     if !outcome.terminated {
         log.append(b"\n")?;
-        log.sync()?;
     }
+    // A killed process may have left what was read in the system's cache only; what is shown from now on must stay.
+    log.sync()?;
     Ok(log)
 }
 
@@ -286,7 +287,7 @@ fn ensure_nothing_is_lost(backend: &dyn Backend) -> Result<()> {
 }
 
 /// Reads snapshot and log.
-fn load_all<T: Document>(
+pub(crate) fn load_all<T: Document>(
     options: &Options,
     backend: &dyn Backend,
     mut manifest: Manifest,
@@ -308,20 +309,13 @@ fn load_all<T: Document>(
     if !ours {
         manifest.ours = Some(adopt(backend, &manifest)?);
     }
-    let first_seq = manifest.ours.as_ref().map_or(0, |ours| ours.log_seq);
-    let log = backend.open(&manifest.active_ops)?;
-    let mut position = Position::start(&manifest, first_seq);
-    let start = Start {
-        position: 0,
-        seq: Some(first_seq),
-    };
-    let outcome = oplog::read(&*log, start, &mut |line| {
-        position.pass(line);
-        if options.skip_load {
-            return Ok(());
-        }
-        replay(&mut state, line.op.kind, &line.op.id, line.op.data)
-    })?;
+    let mut read = replay_log(options, backend, &manifest, &mut state, Trust::Previous)?;
+    if !read.0.damage.is_empty() && state.base().is_some() {
+        // What is missing may be what a later line rests on.
+        state = load::load(backend, &manifest, options)?;
+        read = replay_log(options, backend, &manifest, &mut state, Trust::Nothing)?;
+    }
+    let (outcome, position) = read;
     Ok(Loaded {
         manifest,
         state,
@@ -329,6 +323,45 @@ fn load_all<T: Document>(
         position,
         ours,
     })
+}
+
+/// Whether a line of the log, which says what the document was before, is believed that there was one, where looking would need a read.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Trust {
+    Previous,
+    Nothing,
+}
+
+/// Applies the active log to the snapshot's `state`.
+fn replay_log<T>(
+    options: &Options,
+    backend: &dyn Backend,
+    manifest: &Manifest,
+    state: &mut State<T>,
+    trust: Trust,
+) -> Result<(Outcome, Position)> {
+    let first_seq = manifest.ours.as_ref().map_or(0, |ours| ours.log_seq);
+    let log = backend.open(&manifest.active_ops)?;
+    let mut position = Position::start(manifest, first_seq);
+    let start = Start {
+        position: 0,
+        seq: Some(first_seq),
+    };
+    let outcome = oplog::read(&*log, start, &mut |line| {
+        position.pass(line);
+        let op = &line.op;
+        if options.skip_load {
+            return Ok(());
+        }
+        // The reference does not number its lines: it may have read the log otherwise than it is read here.
+        let believed = trust == Trust::Previous && op.seq.is_some() && !op.blind;
+        if believed && matches!(state.lookup(&op.id), Lookup::InBase(_)) {
+            replay_known(state, op.kind, &op.id, op.data, op.prev != Prev::None);
+            return Ok(());
+        }
+        replay(state, op.kind, &op.id, op.data)
+    })?;
+    Ok((outcome, position))
 }
 
 /// Applies one operation of the log.
@@ -411,15 +444,15 @@ fn adopt(backend: &dyn Backend, manifest: &Manifest) -> Result<Ours> {
     ours.archives = manifest
         .archive_segments
         .iter()
-        .map(unknown_archive)
+        .map(|path| unknown_archive(path))
         .collect();
     Ok(ours)
 }
 
 /// An archive segment of which nothing is known but its name.
-fn unknown_archive(path: &String) -> ArchiveFacts {
+fn unknown_archive(path: &str) -> ArchiveFacts {
     ArchiveFacts {
-        path: path.clone(),
+        path: path.to_owned(),
         bytes: 0,
         crc: 0,
         documents: 0,
@@ -509,7 +542,7 @@ fn remove_leftovers<T>(backend: &dyn Backend, loaded: &Loaded<T>) {
                     && name != manifest.active_ops
                     && !is_sealed(&name)
                 || loaded.ours
-                    && paths::parse_archive(&name).is_some()
+                    && paths::parse_archive(&name).is_some_and(|(_, merged)| merged.is_some())
                     && !manifest.archive_segments.contains(&name);
             if superseded || paths::is_temporary(&name) {
                 discard(backend, &name);
@@ -581,30 +614,9 @@ impl<T: Document> Engine<T> {
         if self.options.residency == Residency::Memory {
             return;
         }
-        match self.on_new_snapshot(writer) {
-            Ok(state) => *self.state_mut() = state,
-            Err(error) => {
-                tracing::warn!(%error, "the new snapshot could not be read; documents are read from the one before");
-            }
+        if let Err(error) = self.reload_state(writer) {
+            tracing::warn!(%error, "the new snapshot could not be read; documents are read from the one before");
         }
-    }
-
-    /// The state on the snapshot that was just written, with the operations that came meanwhile.
-    fn on_new_snapshot(&self, _writer: &mut Guard<'_, T>) -> Result<State<T>> {
-        let manifest = self.manifest();
-        let mut state = load::load(&*self.backend, &manifest, &self.options)?;
-        let log = self.backend.open(&manifest.active_ops)?;
-        let start = Start {
-            position: 0,
-            seq: manifest.ours.as_ref().map(|ours| ours.log_seq),
-        };
-        oplog::read(&*log, start, &mut |line| {
-            // This store wrote the line, knowing the documents: so it says whether there was one, and nobody need look.
-            let op = &line.op;
-            replay_known(&mut state, op.kind, &op.id, op.data, op.prev != Prev::None);
-            Ok(())
-        })?;
-        Ok(state)
     }
 
     /// Whether the state lies on the snapshot that the manifest names.

@@ -109,7 +109,8 @@ pub enum Residency {
     Memory,
     /// On storage; read when asked for and cached within a budget. For stores larger than memory, and for opening at once.
     OnDemand {
-        /// Bytes of documents to keep in memory.
+        /// Bytes of documents to keep in memory: a quarter for those read lately, the rest for those changed since the snapshot. When the
+        /// changed ones take half of it (and at least 1 MiB) a checkpoint is made, and at three quarters writers wait for it.
         cache_bytes: usize,
     },
 }
@@ -118,6 +119,7 @@ pub enum Residency {
 pub(crate) type Migration = dyn Fn(Value, u32) -> Result<Value, Failure> + Send + Sync;
 
 /// All choices; [`StoreBuilder`](crate::StoreBuilder) sets them.
+#[expect(clippy::struct_excessive_bools, reason = "each is a switch of its own")]
 #[derive(Clone)]
 pub(crate) struct Options {
     /// `None`: 100, or as many as the snapshot has documents, whichever is more.

@@ -94,6 +94,7 @@ fn copy(
             name: log.path.clone(),
             seq: log.seq,
             sealed: Some((log.ops, log.bytes)),
+            settled_seq: u64::MAX,
         };
         let outcome = oplog::read_sealed(&*part.open(backend)?, log.seq, &mut |line| {
             let begin = lines.len();

@@ -90,7 +90,11 @@ impl<T: Document> Engine<T> {
             ops_since_checkpoint,
             archived_documents: manifest.stats.archived_records,
             archive_segments: manifest.archive_segments.len() as u64,
-            snapshot_bytes: self.backend.open(&manifest.current_snapshot)?.size()?,
+            // Its file may be replaced at this moment; only of the reference's snapshots nothing else is known.
+            snapshot_bytes: match ours.snapshot.bytes {
+                0 => self.backend.open(&manifest.current_snapshot)?.size()?,
+                bytes => bytes,
+            },
             log_bytes,
             history_bytes: ours.sealed.iter().map(|log| log.bytes).sum(),
             archive_bytes: ours.archives.iter().map(|archive| archive.bytes).sum(),

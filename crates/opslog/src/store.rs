@@ -166,7 +166,7 @@ impl<T: Document> Store<T> {
     ///
     /// # Errors
     ///
-    /// `InvalidInput` for an empty or too long id, a document that is not a JSON object or contains a number that is not finite; `ReadOnly`; `Closed`;
+    /// `InvalidInput` for an empty or too long id, a document that is not a JSON object, contains a number that is not finite, or is nested deeper than 256 levels; `ReadOnly`; `Closed`;
     /// `Unavailable` when the storage refuses (nothing was changed); `Poisoned` after a failed sync.
     pub fn set(&self, id: &str, document: &T) -> Result<()> {
         self.engine.set(id, document)

@@ -3,9 +3,11 @@
 //! The newest commit in the active log is cut off it; the cost does not depend on the log's length. A commit that a checkpoint has sealed, or is
 //! about to seal, is taken back by appending its reverse, marked `undo`. Walking back, a marked commit and the one it took back cancel out.
 
+use std::sync::atomic::Ordering;
+
 use crate::commit::{Draft, Drafts, Guard, poisoned};
 use crate::document::{Document, Stored};
-use crate::engine::Engine;
+use crate::engine::{Engine, lock};
 use crate::format::op_line::{self, BatchMark};
 use crate::history::kept_logs;
 use crate::op::previous_document;
@@ -42,8 +44,13 @@ impl<T: Document> Engine<T> {
         } else {
             let drafts = self.reverse(&writer, &commit)?;
             self.commit(writer, drafts, true)?;
-            // As durable as a cut, in every write mode.
-            drop(self.flush_queue(self.writer()?)?);
+            // As durable as a cut, in every write mode. When the storage refuses it is accepted all the same, and the next caller is told.
+            match self.flush() {
+                Err(error) if error.kind() != ErrorKind::Poisoned => {
+                    lock(&self.writer).failure.get_or_insert(error);
+                }
+                flushed => flushed?,
+            }
         }
         Ok(true)
     }
@@ -104,6 +111,7 @@ impl<T: Document> Engine<T> {
         let ops = commit.lines.len() as u64;
         writer.end = commit.offset;
         writer.next_seq = commit.seq;
+        self.settled_seq.store(commit.seq, Ordering::Release);
         writer.ops_since_checkpoint = writer.ops_since_checkpoint.saturating_sub(ops);
         let restored = {
             let mut state = self.state_mut();

@@ -1,8 +1,10 @@
 //! Blobs through an open store, and backends: the ones that come with opslog, and one that a user might write with nothing but the public trait.
 
 #![allow(
+    clippy::unwrap_used,
+    clippy::panic,
     clippy::disallowed_methods,
-    reason = "the tests look at the files from outside"
+    reason = "a test fails by panicking, helpers included; the tests look at the files from outside"
 )]
 
 use std::collections::HashMap;
@@ -56,7 +58,9 @@ impl Shelf {
     fn put_new(&self, name: &str, content: Vec<u8>) -> Result<Book> {
         let mut objects = self.objects();
         if objects.contains_key(name) {
-            return Err(Error::new(ErrorKind::Conflict, "it is on the shelf already").at_path(name));
+            return Err(
+                Error::new(ErrorKind::Conflict, "it is on the shelf already").at_path(name),
+            );
         }
         let book = Book::new(content, 1);
         objects.insert(name.to_owned(), book.clone());
@@ -144,7 +148,9 @@ impl Backend for Shelf {
 
     fn create(&self, name: &str) -> Result<Box<dyn ObjectWriter>> {
         if self.book(name).is_ok() {
-            return Err(Error::new(ErrorKind::Conflict, "it is on the shelf already").at_path(name));
+            return Err(
+                Error::new(ErrorKind::Conflict, "it is on the shelf already").at_path(name),
+            );
         }
         Ok(Box::new(Draft {
             shelf: self.clone(),
@@ -208,7 +214,10 @@ impl Log for OpenBook {
 
     fn truncate(&mut self, length: u64) -> Result<()> {
         if length > self.end() {
-            return Err(Error::new(ErrorKind::InvalidInput, "it is shorter than that"));
+            return Err(Error::new(
+                ErrorKind::InvalidInput,
+                "it is shorter than that",
+            ));
         }
         let length = usize::try_from(length).unwrap();
         self.0.content.write().unwrap().truncate(length);
@@ -246,7 +255,11 @@ fn a_backend_of_the_user_s_own_keeps_every_promise() {
 
 /// A day in the life of a store on `backend`.
 fn a_store_works_on<B: Backend + Clone>(backend: &B) {
-    let modes = [WriteMode::Immediate, WriteMode::group(), WriteMode::asynchronous()];
+    let modes = [
+        WriteMode::Immediate,
+        WriteMode::group(),
+        WriteMode::asynchronous(),
+    ];
     let open = |mode| {
         Store::<Value>::builder()
             .write_mode(mode)
@@ -257,9 +270,16 @@ fn a_store_works_on<B: Backend + Clone>(backend: &B) {
     };
     for (round, mode) in modes.into_iter().enumerate() {
         let store = open(mode);
-        assert!(Store::<Value>::builder().open_backend(backend.clone()).unwrap_err().is_locked());
+        assert!(
+            Store::<Value>::builder()
+                .open_backend(backend.clone())
+                .unwrap_err()
+                .is_locked()
+        );
         for n in 0..30 {
-            store.set(&format!("{round}-{n}"), &json!({"n": n})).unwrap();
+            store
+                .set(&format!("{round}-{n}"), &json!({"n": n}))
+                .unwrap();
         }
         store
             .batch(|batch| {
@@ -276,8 +296,8 @@ fn a_store_works_on<B: Backend + Clone>(backend: &B) {
         reader.refresh().unwrap();
         assert_eq!(reader.entries().unwrap(), store.entries().unwrap());
         let period = format!("round {round}");
-        let archived = store.archive(|document, _| document["n"].as_u64() < Some(5), Some(&period));
-        assert_eq!(archived.unwrap(), 4);
+        let is_small = |document: &Value, _: &str| document["n"].as_u64().is_some_and(|n| n < 5);
+        assert_eq!(store.archive(is_small, Some(&period)).unwrap(), 4);
         store.close().unwrap();
     }
     let store = open(WriteMode::Immediate);
@@ -285,7 +305,10 @@ fn a_store_works_on<B: Backend + Clone>(backend: &B) {
     assert_eq!(store.load_archive("round 2").unwrap().len(), 4);
     assert_eq!(store.archive_segments().unwrap().len(), 3);
     assert_eq!(store.history("last").unwrap().len(), 3);
-    assert_eq!(store.ops(Since::Start).unwrap().len(), 3 * 32);
+    let mut operations = store.ops(Since::Start).unwrap();
+    // Whether the mistake was cut off or reversed depends on when the last checkpoint was made.
+    operations.retain(|operation| operation.id != "mistake");
+    assert_eq!(operations.len(), 3 * 32);
     assert_eq!(store.stats().unwrap().archived_documents, 12);
 }
 
@@ -305,18 +328,26 @@ fn a_store_moves_from_one_backend_to_another_byte_for_byte() {
     store.set("a", &json!({"n": 1})).unwrap();
     store.set("a", &json!({"n": 2})).unwrap();
     store.archive(|_, id| id == "b", None).unwrap();
-    store.backend().write_blob("pictures/a.png", b"\x89PNG").unwrap();
+    store
+        .backend()
+        .write_blob("pictures/a.png", b"\x89PNG")
+        .unwrap();
     store.close().unwrap();
     let directory = tempfile::tempdir().unwrap();
     let target = FsBackend::new(directory.path());
     target.initialize().unwrap();
     for object in shelf.list("").unwrap() {
-        target.put(&object.name, &shelf.read(&object.name).unwrap()).unwrap();
+        target
+            .put(&object.name, &shelf.read(&object.name).unwrap())
+            .unwrap();
     }
     let store = Store::<Value>::open(directory.path()).unwrap();
     assert_eq!(store.get("a").unwrap().unwrap()["n"], 2);
     assert_eq!(store.history("a").unwrap().len(), 2);
-    assert_eq!(store.backend().read_blob("pictures/a.png").unwrap(), b"\x89PNG");
+    assert_eq!(
+        store.backend().read_blob("pictures/a.png").unwrap(),
+        b"\x89PNG"
+    );
     assert!(store.undo().unwrap());
 }
 
@@ -338,12 +369,16 @@ fn a_blob_is_read_back_whole_or_in_parts() {
         backend.write_blob("empty", b"").unwrap();
         assert_eq!(backend.read_blob("a/b/large.bin").unwrap(), content);
         assert_eq!(backend.read_blob("empty").unwrap(), b"");
-        let range = |offset, length| backend.read_blob_range("a/b/large.bin", offset, length).unwrap();
+        let range = |offset, length| {
+            backend
+                .read_blob_range("a/b/large.bin", offset, length)
+                .unwrap()
+        };
         assert_eq!(range(0, 3), [0, 1, 2]);
         assert_eq!(range(99_998, 10), content[99_998..]);
-        assert_eq!(range(50_000, 0), []);
-        assert_eq!(range(100_000, 1), []);
-        assert_eq!(range(u64::MAX, usize::MAX), []);
+        assert_eq!(range(50_000, 0), [0_u8; 0]);
+        assert_eq!(range(100_000, 1), [0_u8; 0]);
+        assert_eq!(range(u64::MAX, usize::MAX), [0_u8; 0]);
         assert_eq!(range(10, usize::MAX), content[10..]);
         backend.write_blob("a/b/large.bin", b"smaller").unwrap();
         assert_eq!(backend.read_blob("a/b/large.bin").unwrap(), b"smaller");
@@ -356,18 +391,30 @@ fn blobs_are_listed_by_directory_and_the_store_s_own_files_are_not() {
         store.set("a", &json!({})).unwrap();
         store.archive(|_, _| true, None).unwrap();
         let backend = store.backend();
-        for path in ["z.txt", "pictures/é.png", "pictures/small/b.png", "pictures2/c", "manifest.json.bak"] {
+        for path in [
+            "z.txt",
+            "pictures/é.png",
+            "pictures/small/b.png",
+            "pictures2/c",
+            "manifest.json.bak",
+        ] {
             backend.write_blob(path, path.as_bytes()).unwrap();
         }
         let list = |prefix| backend.list_blobs(prefix).unwrap();
-        assert_eq!(list(""), ["manifest.json.bak", "pictures", "pictures2", "z.txt"]);
+        assert_eq!(
+            list(""),
+            ["manifest.json.bak", "pictures", "pictures2", "z.txt"]
+        );
         assert_eq!(list("."), list(""));
         assert_eq!(list("pictures"), ["small", "é.png"]);
         assert_eq!(list("pictures/"), list("pictures"));
         assert_eq!(list("pictures/small"), ["b.png"]);
         assert_eq!(list("nowhere"), [""; 0]);
         assert_eq!(list("z.txt"), [""; 0]);
-        assert_eq!(backend.list_blobs("ops").unwrap_err().kind(), ErrorKind::InvalidInput);
+        assert_eq!(
+            backend.list_blobs("ops").unwrap_err().kind(),
+            ErrorKind::InvalidInput
+        );
     });
 }
 
@@ -380,15 +427,29 @@ fn deleted_blobs_are_gone_and_others_stay() {
         }
         backend.delete_blob("a/1").unwrap();
         let error = backend.delete_blob("a/1").unwrap_err();
-        assert!(error.is_not_found() && error.to_string().contains("blob 'a/1' not found"), "{error}");
+        assert!(
+            error.is_not_found() && error.to_string().contains("blob 'a/1' not found"),
+            "{error}"
+        );
         assert!(backend.read_blob("a/1").unwrap_err().is_not_found());
-        assert!(backend.read_blob_range("a/1", 0, 1).unwrap_err().is_not_found());
+        assert!(
+            backend
+                .read_blob_range("a/1", 0, 1)
+                .unwrap_err()
+                .is_not_found()
+        );
         assert!(backend.delete_blob("a").unwrap_err().is_not_found());
         backend.delete_blob_dir("a").unwrap();
         backend.delete_blob_dir("a").unwrap();
         assert_eq!(backend.list_blobs("").unwrap(), ["ab", "c"]);
-        assert_eq!(backend.delete_blob_dir("").unwrap_err().kind(), ErrorKind::InvalidInput);
-        assert_eq!(backend.delete_blob_dir("ops").unwrap_err().kind(), ErrorKind::InvalidInput);
+        assert_eq!(
+            backend.delete_blob_dir("").unwrap_err().kind(),
+            ErrorKind::InvalidInput
+        );
+        assert_eq!(
+            backend.delete_blob_dir("ops").unwrap_err().kind(),
+            ErrorKind::InvalidInput
+        );
     });
 }
 
@@ -409,7 +470,11 @@ fn blobs_outlive_checkpoints_archives_and_reopens() {
         store.close().unwrap();
     }
     for name in ["notes/a.txt", "ops-1.jsonl", "x.tmp"] {
-        assert_eq!(fs::read(directory.path().join(name)).unwrap(), b"mine", "{name}");
+        assert_eq!(
+            fs::read(directory.path().join(name)).unwrap(),
+            b"mine",
+            "{name}"
+        );
         assert_eq!(open().backend().read_blob(name).unwrap(), b"mine");
     }
 }
@@ -437,8 +502,15 @@ fn a_full_disk_leaves_the_old_blob() {
     backend.initialize().unwrap();
     backend.write_blob("a", b"old").unwrap();
     disk.fill_up_from(0);
-    assert_eq!(backend.write_blob("a", b"new").unwrap_err().kind(), ErrorKind::Unavailable);
+    assert_eq!(
+        backend.write_blob("a", b"new").unwrap_err().kind(),
+        ErrorKind::Unavailable
+    );
     disk.mend();
     assert_eq!(backend.read_blob("a").unwrap(), b"old");
-    assert_eq!(backend.list_blobs("").unwrap(), ["a"], "nothing unfinished is left");
+    assert_eq!(
+        backend.list_blobs("").unwrap(),
+        ["a"],
+        "nothing unfinished is left"
+    );
 }

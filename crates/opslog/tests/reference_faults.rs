@@ -26,9 +26,11 @@
 //! Most run on the simulated disk, where calls can be counted, made to fail, and the power be cut.
 
 #![allow(
+    clippy::unwrap_used,
+    clippy::panic,
     clippy::disallowed_methods,
     clippy::disallowed_macros,
-    reason = "the tests damage files from outside, and say when they must be skipped"
+    reason = "a test fails by panicking, helpers included; the tests damage files from outside, and say when they must be skipped"
 )]
 
 use std::sync::{Arc, Barrier};
@@ -41,7 +43,7 @@ use opslog::{
 };
 use serde_json::{Value, json};
 
-const HOUR: Duration = Duration::from_secs(3600);
+const HOUR: Duration = Duration::from_hours(1);
 
 /// A store's directory on a simulated disk.
 struct Machine(SimulatedDisk);
@@ -577,7 +579,7 @@ fn an_empty_lock_that_is_being_written_is_not_stolen() {
     let error = machine.try_open(Store::builder()).unwrap_err();
     assert!(error.is_locked(), "{error:?}");
     assert!(machine.names("").contains(&".lock".to_owned()));
-    machine.0.advance(Duration::from_secs(60));
+    machine.0.advance(Duration::from_mins(1));
     machine.open();
 }
 
@@ -674,7 +676,9 @@ fn a_missing_log_is_noticed() {
 fn a_corrupt_middle_line_is_noticed_and_kept() {
     let machine = Machine::new();
     let store = machine.open();
-    ["a", "b", "c"].iter().for_each(|id| put(&store, id, 1));
+    for id in ["a", "b", "c"] {
+        put(&store, id, 1);
+    }
     drop(store);
     let mut log = machine.log();
     let middle = log.len() / 2;

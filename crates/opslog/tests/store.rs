@@ -506,3 +506,31 @@ fn the_history_of_many_checkpoints_stays_in_few_files() {
     let store = Store::<Value>::open(directory.path()).unwrap();
     assert_eq!(store.count().unwrap(), 0);
 }
+
+#[test]
+fn a_reader_several_checkpoints_behind_reads_only_what_is_new() {
+    let backend = MemoryBackend::new();
+    let writer: Store = Store::builder()
+        .checkpoint_threshold(3)
+        .checkpoint_mode(CheckpointMode::Blocking)
+        .open_backend(backend.clone())
+        .unwrap();
+    writer.set("a", &json!({})).unwrap();
+    let reader: Store = Store::builder()
+        .read_only(true)
+        .open_backend(backend)
+        .unwrap();
+    for round in 0..12 {
+        for n in 0..(round * 5) % 120 {
+            writer
+                .set(&format!("{round}-{n}"), &json!({"n": n}))
+                .unwrap();
+        }
+        let tail = reader.tail().unwrap();
+        assert_eq!(
+            (tail.operations.len(), tail.rewound),
+            ((round * 5) % 120, false)
+        );
+        assert_eq!(reader.entries().unwrap(), writer.entries().unwrap());
+    }
+}

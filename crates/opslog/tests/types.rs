@@ -1,5 +1,11 @@
 //! Stores of different document types, and the life of a handle: clones, threads, watching, closing and dropping.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test fails by panicking, helpers included"
+)]
+
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
@@ -14,10 +20,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
-const HOUR: Duration = Duration::from_secs(3600);
+const HOUR: Duration = Duration::from_hours(1);
 const TICK: Duration = Duration::from_millis(1);
 /// How long to wait for what a thread is about to do, before the test is given up.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -141,7 +147,7 @@ fn raw_json_keeps_the_text_of_its_numbers() {
     assert_eq!(store.get("b").unwrap().unwrap().get(), r#"{"price":1.500}"#);
     assert!(store.undo().unwrap());
     for _ in 0..3 {
-        let store = open_after_close(&store, &open);
+        let store = open_after_close(&store, open);
         for id in ["a", "b"] {
             assert_eq!(store.get(id).unwrap().unwrap().get(), text);
         }
@@ -470,6 +476,72 @@ fn watch_tells_every_operation_once_and_in_order_across_checkpoints() {
     assert!(writer.undo().unwrap());
     while reader.count().unwrap() != 99 {
         told.next().unwrap();
+    }
+}
+
+fn told_ids(tail: &Tail) -> Vec<String> {
+    let operations = tail.operations.iter();
+    operations.map(|operation| operation.id.clone()).collect()
+}
+
+#[test]
+fn a_reader_that_fell_several_checkpoints_behind_is_told_every_operation() {
+    let backend = MemoryBackend::new();
+    let writer: Store = Store::builder().open_backend(backend.clone()).unwrap();
+    let open = || -> Store {
+        Store::builder()
+            .read_only(true)
+            .open_backend(backend.clone())
+            .unwrap()
+    };
+    let from_the_start = open();
+    let set_and_compact = |id: &str| {
+        writer.set(id, &json!({})).unwrap();
+        writer.compact().unwrap();
+    };
+    set_and_compact("a");
+    let at_a_checkpoint = open();
+    set_and_compact("b");
+    set_and_compact("c");
+    writer.set("d", &json!({})).unwrap();
+    assert_eq!(
+        told_ids(&from_the_start.tail().unwrap()),
+        ["a", "b", "c", "d"]
+    );
+    assert_eq!(told_ids(&at_a_checkpoint.tail().unwrap()), ["b", "c", "d"]);
+    for reader in [from_the_start, at_a_checkpoint] {
+        assert_eq!(reader.entries().unwrap(), writer.entries().unwrap());
+        assert!(reader.tail().unwrap().operations.is_empty());
+    }
+}
+
+#[test]
+fn a_look_that_fails_midway_loses_no_operation() {
+    for call in 0.. {
+        let backend = MemoryBackend::new();
+        let writer: Store = Store::builder().open_backend(backend.clone()).unwrap();
+        writer.set("seen", &json!({})).unwrap();
+        let faulty = Faulty::new(backend);
+        let reader: Store = Store::builder()
+            .read_only(true)
+            .open_backend(faulty.clone())
+            .unwrap();
+        writer.set("a", &json!({})).unwrap();
+        writer.compact().unwrap();
+        writer.set("b", &json!({})).unwrap();
+        let error = Error::new(ErrorKind::Unavailable, "the network is down");
+        faulty.fail(faulty.calls() + call, error);
+        let first = reader.tail();
+        faulty.mend();
+        let done = first.is_ok();
+        let mut told = first.map_or(Vec::new(), |tail| told_ids(&tail));
+        told.extend(told_ids(&reader.tail().unwrap()));
+        assert_eq!(told, ["a", "b"], "failure at call {call}");
+        assert_eq!(reader.entries().unwrap(), writer.entries().unwrap());
+        if done {
+            assert!(call > 3, "no call was made to fail");
+            break;
+        }
     }
 }
 

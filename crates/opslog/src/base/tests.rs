@@ -88,7 +88,7 @@ fn an_index_that_cannot_be_used_is_built_anew() {
     drop(open(&other, Some(other_facts), IndexHome::Storage));
     let foreign = other.read(INDEX).unwrap();
     let mut flipped_fence = good.clone();
-    flipped_fence[good.len() - 100] ^= 1;
+    flipped_fence[good.len() - 60] ^= 1;
     let mut flipped_end = good.clone();
     flipped_end[good.len() - 1] ^= 1;
     let bad = [

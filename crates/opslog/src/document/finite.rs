@@ -1,6 +1,6 @@
 //! Finds numbers that are not finite in a value about to be stored.
 //!
-//! serde_json writes NaN and the infinities as `null`; a store that took them would give back something else
+//! `serde_json` writes NaN and the infinities as `null`; a store that took them would give back something else
 //! than it was given. This serializer writes nothing and fails at the first such number.
 
 use std::fmt::{self, Display};

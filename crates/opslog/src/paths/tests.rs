@@ -4,6 +4,9 @@ use super::*;
 fn every_made_name_is_parsed_again() {
     for ms in [0, 1, 1_700_000_000_000, u64::MAX] {
         assert_eq!(parse_snapshot(&snapshot(ms)), Some(ms));
+        let index = index_of(&snapshot(ms)).unwrap();
+        assert_eq!(parse_index(&index), Some(ms));
+        assert_eq!((parse_snapshot(&index), index_of(&index)), (None, None));
         assert_eq!(parse_ops(&ops(ms)), Some(ms));
         assert_eq!(
             parse_agent_ops(&format!("ops/agent-a-1.b-{ms}.jsonl")),

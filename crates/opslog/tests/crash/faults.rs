@@ -117,7 +117,7 @@ impl Driver<'_> {
             return Ok(true);
         }
         counts.poisoned += 1;
-        self.is_poisoned(&store)?;
+        self.is_poisoned(&store, plan)?;
         let mut allowed = self.older.clone();
         allowed.extend([self.model.clone(), plan.after.clone()]);
         for seed in 0..4 {
@@ -180,8 +180,8 @@ impl Driver<'_> {
         ))
     }
 
-    fn is_poisoned(&self, store: &Store) -> Checked {
-        self.is_seen("poisoned")?;
+    fn is_poisoned(&self, store: &Store, plan: &Plan) -> Checked {
+        self.is_seen_poisoned(store, plan)?;
         let refused = [
             ("set", store.set("x", &json!({}))),
             ("delete", store.delete("id-1060")),
@@ -197,7 +197,25 @@ impl Driver<'_> {
                 other => return Err(format!("{name} of a poisoned store: {other:?}")),
             }
         }
-        self.is_seen("poisoned and asked to write")
+        self.is_seen_poisoned(store, plan)
+    }
+
+    /// Nothing of the failed call is visible, but that an undo may have taken the operations off the log.
+    fn is_seen_poisoned(&self, store: &Store, plan: &Plan) -> Checked {
+        let visible = documents(store).map_err(said("documents, poisoned"))?;
+        // What was accepted stays visible, also an undo that was accepted.
+        let accepted = !self.case.config.is_immediate() && visible == plan.after.seen.documents;
+        if visible != self.model.seen.documents && !accepted {
+            return Err(format!("poisoned: {visible:?}"));
+        }
+        if self.case.config.is_immediate() {
+            let ops = look(store).map_err(said("look, poisoned"))?.ops;
+            let cut = plan.after.seen.ops.len() < self.model.seen.ops.len();
+            if ops != self.model.seen.ops && !(cut && ops == plan.after.seen.ops) {
+                return Err(format!("poisoned: {:?}", look(store)));
+            }
+        }
+        Ok(())
     }
 
     /// Writes work, and all that was acknowledged is durable.
@@ -263,6 +281,9 @@ fn each_fault(
                 call,
                 fault,
             };
+            if std::env::var_os("OPSLOG_TRACE").is_some() {
+                eprintln!("{script:?} with {config:?}, {fault:?} at call {call} ({kind:?})");
+            }
             let disk = case.base.0.killed();
             disk.fail(call, fault);
             let mut driver = Driver {

@@ -1,0 +1,41 @@
+//! `opslog archive`: moves documents out of the active set.
+
+use std::collections::HashSet;
+use std::path::Path;
+
+use serde_json::json;
+
+use crate::args::ArchiveOptions;
+use crate::failure::{Failure, Status};
+use crate::open;
+use crate::output::Output;
+use crate::selection::Selection;
+
+pub(crate) fn run(
+    directory: &Path,
+    options: &ArchiveOptions,
+    output: &mut Output,
+) -> Result<Status, Failure> {
+    let selection = Selection::new(&options.selection)?;
+    if selection.is_everything() && !options.all {
+        return Err(Failure::new(
+            Status::Usage,
+            "which documents are to be archived was not said",
+        )
+        .with_hint("give an expression or --where, or --all for every document"));
+    }
+    let store = open::write(directory)?;
+    // An expression that fails for one document must not leave the others archived, so the choice is made first; nobody else can write meanwhile.
+    let mut picked = HashSet::new();
+    selection.each(&store, |id, _| {
+        picked.insert(id.to_owned());
+        Ok(true)
+    })?;
+    let archived = store.archive(|_, id| picked.contains(id), options.segment.as_deref())?;
+    store.close()?;
+    output.outcome(
+        &format!("archived {archived}"),
+        &json!({"archived": archived}),
+    )?;
+    Ok(Status::Done)
+}

@@ -1,0 +1,20 @@
+//! `opslog completions`: the script that teaches a shell the commands.
+
+use clap::CommandFactory as _;
+use clap_complete::generate;
+
+use crate::args::{Arguments, CompletionsOptions};
+use crate::failure::{Failure, Status};
+use crate::output::Output;
+
+pub(crate) fn run(options: &CompletionsOptions, output: &mut Output) -> Result<Status, Failure> {
+    let mut script = Vec::new();
+    generate(
+        options.shell,
+        &mut Arguments::command(),
+        "opslog",
+        &mut script,
+    );
+    output.bytes(&script)?;
+    Ok(Status::Done)
+}

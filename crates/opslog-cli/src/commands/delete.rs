@@ -1,0 +1,34 @@
+//! `opslog delete`: one commit, so all that are named go, or none.
+
+use std::collections::HashSet;
+use std::path::Path;
+
+use serde_json::json;
+
+use crate::args::DeleteOptions;
+use crate::failure::{Failure, Status};
+use crate::open;
+use crate::output::Output;
+
+pub(crate) fn run(
+    directory: &Path,
+    options: &DeleteOptions,
+    output: &mut Output,
+) -> Result<Status, Failure> {
+    let store = open::write(directory)?;
+    let deleted = store.batch(|batch| {
+        let mut deleted = HashSet::new();
+        for id in &options.ids {
+            let again = deleted.contains(id.as_str());
+            let missing = options.ignore_missing && !batch.has(id)?;
+            if !again && !missing {
+                batch.delete(id)?;
+                deleted.insert(id.as_str());
+            }
+        }
+        Ok(deleted.len())
+    })?;
+    store.close()?;
+    output.outcome(&format!("deleted {deleted}"), &json!({"deleted": deleted}))?;
+    Ok(Status::Done)
+}
