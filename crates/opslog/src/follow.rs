@@ -9,7 +9,7 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use crate::backend::Backend;
-use crate::document::{Document, Json};
+use crate::document::{Document, Json, Stored};
 use crate::engine::{Engine, lock};
 use crate::format::manifest::Manifest;
 use crate::format::op_line;
@@ -166,9 +166,20 @@ impl<T: Document> Engine<T> {
 
     /// Makes what came visible, all at once.
     fn apply(&self, operations: &[Operation]) -> Result<()> {
-        let mut state = self.state_mut();
+        let older = self.options.older_version(&self.manifest());
+        let mut documents = Vec::with_capacity(operations.len());
         for operation in operations {
-            let data = operation.data.as_ref().map(Json::as_str);
+            documents.push(match (&operation.data, older) {
+                (Some(data), Some(from)) => {
+                    let document = Stored::<T>::new(&operation.id, data.as_str());
+                    Some(self.options.migrate_for_reading(document, from)?.json())
+                }
+                (data, _) => data.clone(),
+            });
+        }
+        let mut state = self.state_mut();
+        for (operation, document) in operations.iter().zip(&documents) {
+            let data = document.as_ref().map(Json::as_str);
             replay(&mut state, operation.kind, &operation.id, data)?;
         }
         Ok(())

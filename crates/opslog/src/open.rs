@@ -123,7 +123,17 @@ pub(crate) fn load_consistent<T: Document>(
                     return Err(missing_file_is_damage(error));
                 }
             }
-            result => return result.map_err(missing_file_is_damage),
+            result => {
+                let mut loaded = result.map_err(missing_file_is_damage)?;
+                if let Some(from) = options.older_version(&loaded.manifest) {
+                    let mut state = State::with_capacity(0);
+                    for document in migrated(options, from, loaded.state.freeze().iter()) {
+                        state.put(document?, false);
+                    }
+                    loaded.state = state;
+                }
+                return Ok(loaded);
+            }
         }
     }
 }
@@ -557,29 +567,56 @@ fn migrate<T: Document>(engine: &Engine<T>) -> Result<()> {
     let Some(to) = engine.options.version.filter(|to| *to > from) else {
         return Ok(());
     };
+    if engine.options.read_only {
+        // A reader migrated what it loaded.
+        return Ok(());
+    }
     let frozen = engine.state().freeze();
-    let mut documents = frozen.iter().map(|document| {
-        let document = document?;
-        match &engine.options.migrate {
+    if engine.options.residency != Residency::Memory {
+        return engine.replace_documents(migrated(&engine.options, from, frozen.iter()), to);
+    }
+    let mut state = State::with_capacity(0);
+    for document in migrated(&engine.options, from, frozen.iter()) {
+        state.put(document?, false);
+    }
+    drop(frozen);
+    engine.replace_documents(state.freeze().iter(), to)?;
+    *engine.state_mut() = state;
+    Ok(())
+}
+
+/// The documents, brought from version `from` to the one asked for.
+fn migrated<T>(
+    options: &Options,
+    from: u32,
+    documents: impl Iterator<Item = Result<Stored<T>>>,
+) -> impl Iterator<Item = Result<Stored<T>>> {
+    documents.map(move |document| match &options.migrate {
+        None => document,
+        Some(migrate) => migrate_one(&document?, from, &**migrate),
+    })
+}
+
+impl Options {
+    /// The version of the documents in the store of `manifest`, where they are older than what was asked for.
+    pub(crate) fn older_version(&self, manifest: &Manifest) -> Option<u32> {
+        let newer = self
+            .version
+            .is_some_and(|version| version > manifest.version);
+        newer.then_some(manifest.version)
+    }
+
+    /// One document of a store whose version is `from`, as a reader shows it.
+    pub(crate) fn migrate_for_reading<T>(
+        &self,
+        document: Stored<T>,
+        from: u32,
+    ) -> Result<Stored<T>> {
+        match &self.migrate {
             None => Ok(document),
             Some(migrate) => migrate_one(&document, from, &**migrate),
         }
-    });
-    if engine.options.residency != Residency::Memory && !engine.options.read_only {
-        return engine.replace_documents(documents, to);
     }
-    let mut migrated = State::with_capacity(0);
-    documents.try_for_each(|document| {
-        migrated.put(document?, false);
-        Ok(())
-    })?;
-    drop(documents);
-    drop(frozen);
-    if !engine.options.read_only {
-        engine.replace_documents(migrated.freeze().iter(), to)?;
-    }
-    *engine.state_mut() = migrated;
-    Ok(())
 }
 
 impl<T: Document> Engine<T> {

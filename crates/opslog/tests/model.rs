@@ -111,9 +111,10 @@ impl History {
         self.store.as_ref().unwrap()
     }
 
-    /// A checkpoint is made in the write that reaches the threshold.
+    /// A blocking checkpoint is made in the write that reaches the threshold; what one in the background has sealed, `undo` finds out.
     fn checkpoint_if_due(&mut self) {
-        if self.model.unsealed_ops() as u64 >= self.config.threshold {
+        let blocking = self.config.checkpoints == CheckpointMode::Blocking;
+        if blocking && self.model.unsealed_ops() as u64 >= self.config.threshold {
             self.model.seal();
         }
     }
@@ -343,7 +344,15 @@ impl History {
         for (cursor, before) in &self.cursors {
             match store.ops(*cursor) {
                 Ok(after) => {
-                    assert!(expected.ops.starts_with(before), "{cursor}");
+                    let diverged = expected.ops.iter().zip(before).position(|(a, b)| a != b);
+                    assert!(
+                        expected.ops.starts_with(before),
+                        "{cursor} {} {} {diverged:?} {:#?} {:#?}",
+                        before.len(),
+                        expected.ops.len(),
+                        diverged.map(|place| &before[place..]),
+                        diverged.map(|place| &expected.ops[place..])
+                    );
                     let after: Vec<_> = after.iter().map(op).collect();
                     assert_eq!(after, expected.ops[before.len()..], "{cursor}");
                 }

@@ -534,3 +534,35 @@ fn a_reader_several_checkpoints_behind_reads_only_what_is_new() {
         assert_eq!(reader.entries().unwrap(), writer.entries().unwrap());
     }
 }
+
+#[test]
+fn a_reader_of_a_newer_version_shows_migrated_documents_and_writes_nothing() {
+    let backend = MemoryBackend::new();
+    let writer: Store = Store::builder().open_backend(backend.clone()).unwrap();
+    writer.set("a", &json!({"n": 1})).unwrap();
+    let reader: Store = Store::builder()
+        .read_only(true)
+        .version(2)
+        .migrate(|mut document, from| {
+            document["from"] = from.into();
+            Ok(document)
+        })
+        .open_backend(backend)
+        .unwrap();
+    for n in 0..4 {
+        writer.set("b", &json!({"n": n})).unwrap();
+        if n == 1 {
+            writer.compact().unwrap();
+        }
+        if n == 2 {
+            reader.refresh().unwrap();
+            writer.undo().unwrap();
+        }
+        reader.refresh().unwrap();
+        for (id, document) in reader.entries().unwrap() {
+            assert_eq!(document["from"], 1, "{id} {n}");
+        }
+    }
+    assert_eq!(writer.manifest().unwrap().version, 1);
+    assert!(writer.get("a").unwrap().unwrap().get("from").is_none());
+}
