@@ -86,9 +86,11 @@ impl Part {
                 position: 0,
                 seq: Some(self.seq),
             };
-            let mut settled = |line: &LogLine<'_>| match line.seq < self.settled_seq {
-                true => sink(line),
-                false => Ok(()),
+            let mut settled = |line: &LogLine<'_>| {
+                if line.seq < self.settled_seq {
+                    sink(line)?;
+                }
+                Ok(())
             };
             return oplog::read(&*object, start, &mut settled)
                 .map(drop)

@@ -40,10 +40,16 @@ pub(crate) fn merge(
     let (Some(first), Some(last)) = (run.first(), run.last()) else {
         return Ok(None);
     };
-    let (Some(from), Some(to)) = (paths::parse_ops(&last.path), paths::parse_ops(before)) else {
+    // Its name must sort between those of its neighbours. The names of the run are still taken, but those of earlier runs are free again.
+    let kept = sealed.len().checked_sub(run.len() + 1);
+    let from = match kept.and_then(|index| sealed.get(index)) {
+        Some(previous) => paths::parse_ops(&previous.path).map(|milliseconds| milliseconds + 1),
+        None => paths::parse_ops(&first.path).map(|milliseconds| milliseconds.saturating_sub(1)),
+    };
+    let (Some(from), Some(to)) = (from, paths::parse_ops(before)) else {
         return Ok(None);
     };
-    let from = i64::try_from(from + 1).unwrap_or(i64::MAX);
+    let from = i64::try_from(from).unwrap_or(i64::MAX);
     let (name, milliseconds, mut file) = paths::next_free(from, |milliseconds| {
         let name = paths::ops(milliseconds);
         backend.create(&name).map(|file| (name, milliseconds, file))

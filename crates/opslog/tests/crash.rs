@@ -4,9 +4,17 @@
 //! a power cut, or the death of the process, may leave; each is opened and compared with what it may hold: everything
 //! acknowledged, then a part of what was accepted, in order, and of the call in flight all or nothing. A failure prints script, call index and seed.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::disallowed_macros,
+    reason = "the helpers of tests fail the test, and say what they have done"
+)]
+
 #[path = "crash/faults.rs"]
 mod faults;
 #[path = "crash/model.rs"]
+#[allow(dead_code, reason = "some of it is for tests/model.rs")]
 mod model;
 #[path = "crash/script.rs"]
 mod script;
@@ -16,7 +24,7 @@ mod watched;
 use std::collections::HashSet;
 use std::collections::hash_map::DefaultHasher;
 use std::hash::{Hash, Hasher};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use opslog::backend::{FileSystem, SimulatedDisk, exhaustive, seeded};
@@ -24,7 +32,7 @@ use opslog::{DamageKind, Store};
 use serde_json::json;
 
 use model::{Model, documents, look, sorted};
-use script::{CALLS, Call, Config, Plan, prepared};
+use script::{CALLS, Call, Config, Plan, prepared, prepared_with_many_logs};
 use watched::Watched;
 
 /// Up to so many states a place are all looked at; where there are more, so many are drawn.
@@ -69,7 +77,7 @@ impl Run {
             }
             self.states += 1;
             // Checking further than the first open costs more, and is done for some.
-            let thorough = self.states % 4 == 0;
+            let thorough = self.states.is_multiple_of(4);
             let checked = match death {
                 Death::Twice => self.die_again(&state),
                 _ => check(&state, &self.allowed, self.config, thorough).map(drop),
@@ -453,4 +461,19 @@ fn crash_while_recovering_from_a_crash_loses_nothing_more() {
         total.add(survive(&base, &script, config, Death::Twice));
     }
     total.say("second crashes");
+}
+
+#[test]
+fn crash_while_replaced_logs_are_merged_loses_no_history() {
+    let mut total = Total::default();
+    let base = prepared_with_many_logs();
+    for script in [
+        &[Call::Compact][..],
+        &[Call::Archive],
+        &[Call::Undo, Call::Compact],
+    ] {
+        let config = Config::immediate();
+        total.add(survive(&base, script, config, Death::PowerCut));
+    }
+    total.say("merges");
 }

@@ -2,6 +2,13 @@
 //!
 //! Every failure prints the seed, the configuration and the calls made. `OPSLOG_MODEL_SEED=<n>` runs one seed only.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::disallowed_macros,
+    reason = "the helpers of tests fail the test, and say what they have done"
+)]
+
 #[path = "crash/model.rs"]
 mod model;
 
@@ -194,10 +201,8 @@ impl History {
         let mut writes: Vec<Write> = Vec::new();
         for _ in 0..choose(5) {
             let id = Self::id(choose);
-            let data = match within.get(&id).is_some() && choose(3) == 0 {
-                true => None,
-                false => Some(self.document(choose)),
-            };
+            let deletes = within.get(&id).is_some() && choose(3) == 0;
+            let data = (!deletes).then(|| self.document(choose));
             within.commit(&[(id.clone(), data.clone())]);
             writes.push((id, data));
         }

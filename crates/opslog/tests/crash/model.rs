@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use opslog::{ErrorKind, Operation, Result, Since, Store, UndoMode};
+use opslog::{Operation, Result, Since, Store, UndoMode};
 use serde_json::Value;
 
 /// Ids and documents, in insertion order.
@@ -271,9 +271,4 @@ fn period_of(path: &str) -> String {
 pub(crate) fn sorted(mut documents: Documents) -> Documents {
     documents.sort_by(|a, b| a.0.cmp(&b.0));
     documents
-}
-
-/// Whether an error only says that there is nothing.
-pub(crate) fn is_absence(kind: ErrorKind) -> bool {
-    kind == ErrorKind::NotFound
 }

@@ -64,7 +64,7 @@ impl Config {
     }
 
     pub(crate) fn all() -> Vec<Self> {
-        let (size, interval) = (1000, Duration::from_secs(36_000));
+        let (size, interval) = (1000, Duration::from_hours(10));
         let modes = [
             WriteMode::Immediate,
             WriteMode::Group { size, interval },
@@ -249,12 +249,7 @@ fn document(number: usize) -> Value {
 
 /// A disk with a store that has a snapshot, a sealed log, an active log and an archive segment.
 pub(crate) fn prepared() -> (SimulatedDisk, Model) {
-    let disk = SimulatedDisk::new();
-    let config = Config::immediate();
-    let mut model = Model::default();
-    let mut store = None;
-    let calls = [
-        Call::Reopen,
+    prepared_by(&[
         Call::Create,
         Call::Create,
         Call::Create,
@@ -265,8 +260,25 @@ pub(crate) fn prepared() -> (SimulatedDisk, Model) {
         Call::Compact,
         Call::Update,
         Call::Create,
-    ];
-    for (number, call) in calls.into_iter().enumerate() {
+    ])
+}
+
+/// A disk with a store whose next checkpoint merges replaced logs.
+pub(crate) fn prepared_with_many_logs() -> (SimulatedDisk, Model) {
+    let mut calls = Vec::new();
+    for _ in 0..16 {
+        calls.extend([Call::Batch, Call::Compact]);
+    }
+    calls.push(Call::Create);
+    prepared_by(&calls)
+}
+
+fn prepared_by(calls: &[Call]) -> (SimulatedDisk, Model) {
+    let disk = SimulatedDisk::new();
+    let config = Config::immediate();
+    let mut model = Model::default();
+    let mut store = None;
+    for (number, call) in [&[Call::Flush], calls].concat().into_iter().enumerate() {
         let plan = Plan::new(call, 1000 + 10 * number, &model, config);
         plan.run(&mut store, &disk, config).expect("nothing fails");
         model = plan.after;
