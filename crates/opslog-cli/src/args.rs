@@ -1,12 +1,13 @@
 //! What can be asked for on the command line.
 
+use std::num::ParseIntError;
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 
 use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
 use clap_complete::Shell;
 
 use crate::failure::{Failure, STATUS_HELP, Status};
-use crate::selection::Condition;
 
 /// The heading of the options that every command has.
 const GLOBAL: &str = "Options of every command";
@@ -33,7 +34,7 @@ An expression that fails on a document ends the command: put '?' behind what may
 const ABOUT_VERIFY: &str = "Check every file of the store and say what is damaged.
 
 Reads the manifest, the snapshot, the log, the replaced logs that are kept for history, and the archive segments, and names each damaged part by file and byte. \
-A write that a crash cut short before it was acknowledged is listed as torn and is no damage. Changes nothing. Exits with 5 if anything is damaged.";
+A write that a crash cut short before it was acknowledged is listed as torn: the next writer cuts it off, and it is no damage. Changes nothing. Exits with 5 if anything is damaged.";
 
 const EXAMPLES: &str = "Examples:
   opslog --data ./packages import --id package packages.jsonl
@@ -178,12 +179,33 @@ pub(crate) struct SelectionOptions {
     pub(crate) conditions: Conditions,
 }
 
+/// `FIELD=VALUE`, as it was given.
+#[derive(Debug, Clone)]
+pub(crate) struct FieldValue {
+    pub(crate) field: String,
+    pub(crate) value: String,
+}
+
+impl FromStr for FieldValue {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.split_once('=') {
+            Some((field, value)) if !field.is_empty() => Ok(Self {
+                field: field.to_owned(),
+                value: value.to_owned(),
+            }),
+            _ => Err("expected FIELD=VALUE".to_owned()),
+        }
+    }
+}
+
 /// The conditions of `--where`.
 #[derive(Debug, Args)]
 pub(crate) struct Conditions {
     /// Pick documents whose field has this value; `a.b` looks into objects, a list matches by any of its elements; may be repeated, all must hold
     #[arg(short = 'w', long = "where", value_name = "FIELD=VALUE")]
-    pub(crate) conditions: Vec<Condition>,
+    pub(crate) conditions: Vec<FieldValue>,
 }
 
 /// `opslog export`.
@@ -216,7 +238,7 @@ pub(crate) struct SetOptions {
 
     /// Change one field and leave the others; VALUE is JSON, or else a string; `a.b` looks into objects; may be repeated
     #[arg(short, long = "field", value_name = "FIELD=VALUE")]
-    pub(crate) fields: Vec<String>,
+    pub(crate) fields: Vec<FieldValue>,
 }
 
 /// `opslog delete`.
@@ -231,11 +253,17 @@ pub(crate) struct DeleteOptions {
     pub(crate) ignore_missing: bool,
 }
 
+/// The number of `--limit`, where 0 means all.
+fn parse_limit(text: &str) -> Result<usize, ParseIntError> {
+    let limit = text.parse()?;
+    Ok(if limit == 0 { usize::MAX } else { limit })
+}
+
 /// Which part of a list to show.
 #[derive(Debug, Args)]
 pub(crate) struct Page {
     /// Show at most this many; 0 shows all [default: 50 in a table, otherwise all]
-    #[arg(short = 'n', long, value_name = "COUNT")]
+    #[arg(short = 'n', long, value_name = "COUNT", value_parser = parse_limit)]
     pub(crate) limit: Option<usize>,
 
     /// Columns of a table: fields, such as `name` or `size.width`
@@ -301,7 +329,7 @@ pub(crate) struct LogOptions {
     pub(crate) since: Option<String>,
 
     /// Only the newest COUNT operations; 0 shows all [default: 10 with --follow, otherwise all]
-    #[arg(short = 'n', long, value_name = "COUNT")]
+    #[arg(short = 'n', long, value_name = "COUNT", value_parser = parse_limit)]
     pub(crate) limit: Option<usize>,
 
     /// Go on, and show what a live writer writes, until interrupted

@@ -8,6 +8,7 @@ use jaq_core::{Compiler, Ctx, Filter, ValT as _, Vars};
 use jaq_json::{Val, read};
 
 use crate::failure::Failure;
+use crate::output::shorten;
 
 /// How deep a document may be nested for an expression: what reads it is recursive.
 const DEPTH_MAX: usize = 512;
@@ -150,11 +151,7 @@ fn depth(text: &str) -> usize {
 }
 
 fn failed(id: &str, error: &jaq_json::Error) -> Failure {
-    let mut reason = error.to_string();
-    if let Some((end, _)) = reason.char_indices().nth(300) {
-        reason.truncate(end);
-        reason.push('…');
-    }
+    let reason = shorten(&error.to_string(), 300);
     Failure::invalid(format!("the expression fails on document '{id}': {reason}")).with_hint(
         "put '?' behind what may fail, as in '(.size > 3)?', to pass over such documents",
     )

@@ -5,7 +5,7 @@
 use std::cell::Cell;
 use std::fmt;
 use std::fs::File;
-use std::io::{self, BufRead, BufReader, Read, Seek as _, SeekFrom};
+use std::io::{self, BufRead, BufReader, Read, Seek as _};
 use std::path::Path;
 use std::rc::Rc;
 
@@ -14,7 +14,6 @@ use serde_json::value::RawValue;
 
 use crate::failure::Failure;
 use crate::fields::Fields;
-use crate::open::Trial;
 
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
@@ -48,7 +47,6 @@ pub(crate) struct Input {
     /// In bytes.
     pub(crate) size: u64,
     file: File,
-    trial: Trial,
 }
 
 impl Input {
@@ -73,7 +71,6 @@ impl Input {
             name,
             size: facts.len(),
             file,
-            trial: Trial::new()?,
         })
     }
 
@@ -89,7 +86,6 @@ impl Input {
             name: name.to_owned(),
             size,
             file,
-            trial: Trial::new()?,
         })
     }
 
@@ -100,19 +96,16 @@ impl Input {
         wrap: impl FnOnce(File) -> R,
         visit: &mut dyn FnMut(Item) -> Result<(), Failure>,
     ) -> Result<(), Failure> {
-        let rewound = || -> io::Result<File> {
+        let begin = || -> io::Result<_> {
             let mut file = self.file.try_clone()?;
-            file.seek(SeekFrom::Start(0))?;
-            Ok(file)
+            file.rewind()?;
+            let mut reader = BufReader::with_capacity(1 << 16, wrap(file));
+            let first_line = skip_blank(&mut reader)?;
+            let is_array = reader.fill_buf()?.starts_with(b"[");
+            Ok((reader, first_line, is_array))
         };
-        let failed = |error: &io::Error| Failure::reading(&self.name, error);
-        let mut reader =
-            BufReader::with_capacity(1 << 16, wrap(rewound().map_err(|e| failed(&e))?));
-        let first_line = skip_blank(&mut reader).map_err(|error| failed(&error))?;
-        let is_array = reader
-            .fill_buf()
-            .map_err(|error| failed(&error))?
-            .starts_with(b"[");
+        let (reader, first_line, is_array) =
+            begin().map_err(|error| Failure::reading(&self.name, &error))?;
         if is_array {
             self.read_array(reader, first_line, identity, visit)
         } else {
@@ -141,7 +134,7 @@ impl Input {
                 continue;
             }
             let document = match std::str::from_utf8(content) {
-                Ok(text) => self.decode(text, identity),
+                Ok(text) => decode(text, identity),
                 Err(error) => Err(format!("not UTF-8 at byte {} of it", error.valid_up_to())),
             };
             visit(Item { line, document })?;
@@ -165,7 +158,6 @@ impl Input {
         let mut deserializer = serde_json::Deserializer::from_reader(counting);
         let mut failure = None;
         let elements = Elements {
-            input: self,
             place: &place,
             identity,
             visit,
@@ -186,33 +178,31 @@ impl Input {
             .with_hint("nothing was imported; mend the file, or give one document a line")),
         }
     }
+}
 
-    /// The document that `text` is, or what is wrong with it.
-    fn decode(&self, text: &str, identity: &Identity) -> Result<Document, String> {
-        let raw: &RawValue = serde_json::from_str(text).map_err(|error| reason(&error))?;
-        let text = raw.get();
-        if !text.starts_with('{') {
-            return Err("not a JSON object".to_owned());
-        }
-        let fields = Fields::parse(text).map_err(|error| reason(&error))?;
-        let (id, text) = match identity {
-            Identity::Exported => exported(&fields)?,
-            Identity::Field(name) => {
-                let id = fields
-                    .get(name)
-                    .ok_or_else(|| format!("it has no field '{name}' for the id"))?;
-                (id, text)
-            }
-        };
-        let id = decode_id(id.get())?;
-        self.trial
-            .judge(&id, text)
-            .map_err(|error| error.message().to_owned())?;
-        Ok(Document {
-            id,
-            text: text.to_owned(),
-        })
+/// The document that `text` is, or what is wrong with it.
+fn decode(text: &str, identity: &Identity) -> Result<Document, String> {
+    let raw: &RawValue = serde_json::from_str(text).map_err(|error| reason(&error))?;
+    let text = raw.get();
+    if !text.starts_with('{') {
+        return Err("not a JSON object".to_owned());
     }
+    let fields = Fields::parse(text).map_err(|error| reason(&error))?;
+    let (id, text) = match identity {
+        Identity::Exported => exported(&fields)?,
+        Identity::Field(name) => {
+            let id = fields
+                .get(name)
+                .ok_or_else(|| format!("it has no field '{name}' for the id"))?;
+            (id, text)
+        }
+    };
+    let id = decode_id(id.get())?;
+    opslog::check_document(&id, text).map_err(|error| error.message().to_owned())?;
+    Ok(Document {
+        id,
+        text: text.to_owned(),
+    })
 }
 
 /// Skips a byte order mark and white space; returns the number of the line that comes then.
@@ -315,7 +305,6 @@ impl<R: Read> Read for CountingReader<R> {
 
 /// The elements of the array, one after the other.
 struct Elements<'e> {
-    input: &'e Input,
     place: &'e Place,
     identity: &'e Identity,
     visit: &'e mut dyn FnMut(Item) -> Result<(), Failure>,
@@ -333,7 +322,7 @@ impl<'de> Visitor<'de> for Elements<'_> {
         while let Some(element) = elements.next_element::<Box<RawValue>>()? {
             let item = Item {
                 line: self.place.start_of(element.get()),
-                document: self.input.decode(element.get(), self.identity),
+                document: decode(element.get(), self.identity),
             };
             if let Err(failure) = (self.visit)(item) {
                 *self.failure = Some(failure);
@@ -357,7 +346,6 @@ mod tests {
             name: "test".to_owned(),
             size: 0,
             file,
-            trial: Trial::new().unwrap(),
         };
         let mut found = Vec::new();
         input

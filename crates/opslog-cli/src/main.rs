@@ -28,13 +28,13 @@ fn main() -> ExitCode {
     let result = run(&arguments, &mut output);
     // What was found before a failure is worth having, so it goes out in any case.
     let flushed = output.flush();
-    match result.and_then(|status| flushed.map(|()| status)) {
-        Ok(status) => status.into(),
+    match result.and(flushed) {
+        Ok(()) => Status::Done.into(),
         Err(failure) => failure.report().into(),
     }
 }
 
-fn run(arguments: &Arguments, output: &mut Output) -> Result<Status, Failure> {
+fn run(arguments: &Arguments, output: &mut Output) -> Result<(), Failure> {
     let data = || arguments.directory();
     match &arguments.command {
         Command::Import(options) => commands::import::run(data()?, options, output),

@@ -17,9 +17,9 @@ const HEADER: Style = Style::new().bold();
 /// What matters less.
 pub(crate) const FAINT: Style = Style::new().dimmed();
 /// What was added.
-pub(crate) const GOOD: Style = Style::new().fg_color(Some(anstyle::Color::Ansi(AnsiColor::Green)));
+pub(crate) const GOOD: Style = AnsiColor::Green.on_default();
 /// What was taken away, or is wrong.
-pub(crate) const BAD: Style = Style::new().fg_color(Some(anstyle::Color::Ansi(AnsiColor::Red)));
+pub(crate) const BAD: Style = AnsiColor::Red.on_default();
 
 /// The width of a table where the terminal's is not known.
 const DEFAULT_WIDTH: u16 = 100;
@@ -150,11 +150,7 @@ impl Output {
 
     /// `text` in `style`, where colour is wanted.
     pub(crate) fn paint(&self, style: Style, text: &str) -> String {
-        if self.colored {
-            format!("{style}{text}{style:#}")
-        } else {
-            text.to_owned()
-        }
+        paint(style, text, self.colored)
     }
 
     /// Hands what was written so far to whoever reads it.
@@ -162,6 +158,15 @@ impl Output {
         self.writer
             .flush()
             .map_err(|error| Failure::writing(&error))
+    }
+}
+
+/// `text` in `style`, if it is to be `colored`.
+pub(crate) fn paint(style: Style, text: &str, colored: bool) -> String {
+    if colored {
+        format!("{style}{text}{style:#}")
+    } else {
+        text.to_owned()
     }
 }
 

@@ -1,11 +1,13 @@
 //! JSON text on several lines and in colour, without touching what it says: the digits of a number stay as they are.
 
-use anstyle::{AnsiColor, Color, Style};
+use anstyle::{AnsiColor, Style};
 
-const KEY: Style = Style::new().fg_color(Some(Color::Ansi(AnsiColor::Blue)));
-const STRING: Style = Style::new().fg_color(Some(Color::Ansi(AnsiColor::Green)));
-const NUMBER: Style = Style::new().fg_color(Some(Color::Ansi(AnsiColor::Cyan)));
-const WORD: Style = Style::new().fg_color(Some(Color::Ansi(AnsiColor::Magenta)));
+use crate::output::{paint, printable};
+
+const KEY: Style = AnsiColor::Blue.on_default();
+const STRING: Style = AnsiColor::Green.on_default();
+const NUMBER: Style = AnsiColor::Cyan.on_default();
+const WORD: Style = AnsiColor::Magenta.on_default();
 
 /// Lays out `text`, which is valid JSON.
 pub(crate) fn pretty(text: &str, colored: bool) -> String {
@@ -62,14 +64,8 @@ impl Layout {
 
     fn paint(&mut self, style: Style, token: &str) {
         // JSON escapes the control characters below U+0020 only.
-        let token = crate::output::printable(token);
-        if self.colored {
-            self.out.push_str(&style.render().to_string());
-            self.out.push_str(&token);
-            self.out.push_str(&style.render_reset().to_string());
-        } else {
-            self.out.push_str(&token);
-        }
+        let token = printable(token);
+        self.out.push_str(&paint(style, &token, self.colored));
     }
 
     fn new_line(&mut self) {

@@ -1,35 +1,12 @@
 //! Which documents a command is about: an expression, conditions, or both.
 
-use std::str::FromStr;
-
 use jaq_json::{Val, read};
 use opslog::Json;
 
-use crate::args::{Conditions, SelectionOptions};
+use crate::args::{Conditions, FieldValue, SelectionOptions};
 use crate::expression::{Expression, FieldPath, parse};
 use crate::failure::Failure;
 use crate::open::Documents;
-
-/// `FIELD=VALUE`, as it was given.
-#[derive(Debug, Clone)]
-pub(crate) struct Condition {
-    field: String,
-    value: String,
-}
-
-impl FromStr for Condition {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        match text.split_once('=') {
-            Some((field, value)) if !field.is_empty() => Ok(Self {
-                field: field.to_owned(),
-                value: value.to_owned(),
-            }),
-            _ => Err("expected FIELD=VALUE".to_owned()),
-        }
-    }
-}
 
 /// A condition, ready to be applied.
 struct Test {
@@ -39,7 +16,7 @@ struct Test {
 }
 
 impl Test {
-    fn new(condition: &Condition) -> Self {
+    fn new(condition: &FieldValue) -> Self {
         let mut wanted = vec![Val::from(condition.value.clone())];
         if let Ok(scalar @ (Val::Null | Val::Bool(_) | Val::Num(_))) =
             read::parse_single(condition.value.as_bytes())

@@ -15,7 +15,7 @@ pub(crate) fn run(
     directory: &Path,
     options: &ArchiveOptions,
     output: &mut Output,
-) -> Result<Status, Failure> {
+) -> Result<(), Failure> {
     let selection = Selection::new(&options.selection)?;
     if selection.is_everything() && !options.all {
         return Err(Failure::new(
@@ -37,5 +37,5 @@ pub(crate) fn run(
         &format!("archived {archived}"),
         &json!({"archived": archived}),
     )?;
-    Ok(Status::Done)
+    Ok(())
 }

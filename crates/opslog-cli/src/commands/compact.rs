@@ -5,11 +5,11 @@ use std::path::Path;
 use indicatif::HumanBytes;
 use serde_json::json;
 
-use crate::failure::{Failure, Status};
+use crate::failure::Failure;
 use crate::open;
 use crate::output::Output;
 
-pub(crate) fn run(directory: &Path, output: &mut Output) -> Result<Status, Failure> {
+pub(crate) fn run(directory: &Path, output: &mut Output) -> Result<(), Failure> {
     let store = open::write(directory)?;
     store.compact()?;
     let stats = store.stats()?;
@@ -22,5 +22,5 @@ pub(crate) fn run(directory: &Path, output: &mut Output) -> Result<Status, Failu
         ),
         &json!({"documents": stats.active_documents, "snapshotBytes": stats.snapshot_bytes}),
     )?;
-    Ok(Status::Done)
+    Ok(())
 }

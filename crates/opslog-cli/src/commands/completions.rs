@@ -4,10 +4,10 @@ use clap::CommandFactory as _;
 use clap_complete::generate;
 
 use crate::args::{Arguments, CompletionsOptions};
-use crate::failure::{Failure, Status};
+use crate::failure::Failure;
 use crate::output::Output;
 
-pub(crate) fn run(options: &CompletionsOptions, output: &mut Output) -> Result<Status, Failure> {
+pub(crate) fn run(options: &CompletionsOptions, output: &mut Output) -> Result<(), Failure> {
     let mut script = Vec::new();
     generate(
         options.shell,
@@ -16,5 +16,5 @@ pub(crate) fn run(options: &CompletionsOptions, output: &mut Output) -> Result<S
         &mut script,
     );
     output.bytes(&script)?;
-    Ok(Status::Done)
+    Ok(())
 }

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use crate::args::CountOptions;
-use crate::failure::{Failure, Status};
+use crate::failure::Failure;
 use crate::open;
 use crate::output::Output;
 use crate::selection::Selection;
@@ -12,7 +12,7 @@ pub(crate) fn run(
     directory: &Path,
     options: &CountOptions,
     output: &mut Output,
-) -> Result<Status, Failure> {
+) -> Result<(), Failure> {
     let selection = Selection::new(&options.selection)?;
     let store = open::read(directory)?;
     let mut count = 0;
@@ -25,5 +25,5 @@ pub(crate) fn run(
         })?;
     }
     output.line(&count.to_string())?;
-    Ok(Status::Done)
+    Ok(())
 }

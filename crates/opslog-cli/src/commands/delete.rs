@@ -6,7 +6,7 @@ use std::path::Path;
 use serde_json::json;
 
 use crate::args::DeleteOptions;
-use crate::failure::{Failure, Status};
+use crate::failure::Failure;
 use crate::open;
 use crate::output::Output;
 
@@ -14,7 +14,7 @@ pub(crate) fn run(
     directory: &Path,
     options: &DeleteOptions,
     output: &mut Output,
-) -> Result<Status, Failure> {
+) -> Result<(), Failure> {
     let store = open::write(directory)?;
     let deleted = store.batch(|batch| {
         let mut deleted = HashSet::new();
@@ -30,5 +30,5 @@ pub(crate) fn run(
     })?;
     store.close()?;
     output.outcome(&format!("deleted {deleted}"), &json!({"deleted": deleted}))?;
-    Ok(Status::Done)
+    Ok(())
 }

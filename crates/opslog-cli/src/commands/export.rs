@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use crate::args::ExportOptions;
-use crate::failure::{Failure, Status};
+use crate::failure::Failure;
 use crate::open;
 use crate::output::Output;
 use crate::selection::Selection;
@@ -12,12 +12,12 @@ pub(crate) fn run(
     directory: &Path,
     options: &ExportOptions,
     output: &mut Output,
-) -> Result<Status, Failure> {
+) -> Result<(), Failure> {
     let selection = Selection::new(&options.selection)?;
     let store = open::read(directory)?;
     selection.each(&store, |id, text| {
         output.document(id, text.as_str())?;
         Ok(true)
     })?;
-    Ok(Status::Done)
+    Ok(())
 }

@@ -11,7 +11,7 @@ pub(crate) fn run(
     directory: &Path,
     options: &GetOptions,
     output: &mut Output,
-) -> Result<Status, Failure> {
+) -> Result<(), Failure> {
     let store = open::read(directory)?;
     let Some(text) = store.get_json(&options.id)? else {
         return Err(Failure::new(
@@ -20,5 +20,5 @@ pub(crate) fn run(
         ));
     };
     output.json(text.as_str())?;
-    Ok(Status::Done)
+    Ok(())
 }

@@ -12,7 +12,7 @@ pub(crate) fn run(
     directory: &Path,
     options: &HistoryOptions,
     output: &mut Output,
-) -> Result<Status, Failure> {
+) -> Result<(), Failure> {
     let store = open::read(directory)?;
     let operations = store.history(&options.id)?;
     if operations.is_empty() {
@@ -24,5 +24,5 @@ pub(crate) fn run(
     for operation in &operations {
         print(operation, output)?;
     }
-    Ok(Status::Done)
+    Ok(())
 }

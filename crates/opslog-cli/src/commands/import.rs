@@ -30,7 +30,7 @@ pub(crate) fn run(
     directory: &Path,
     options: &ImportOptions,
     output: &mut Output,
-) -> Result<Status, Failure> {
+) -> Result<(), Failure> {
     // A pipe is read to its end first: a slow producer must not hold up other writers.
     let input = Input::open(&options.file)?;
     // A store in use is noticed before the work is done, and a new one is not made before the input is known to be good.
@@ -158,7 +158,7 @@ fn commit(
     Ok(())
 }
 
-fn report(counts: &Counts, output: &mut Output) -> Result<Status, Failure> {
+fn report(counts: &Counts, output: &mut Output) -> Result<(), Failure> {
     let Counts {
         imported,
         updated,
@@ -178,7 +178,7 @@ fn report(counts: &Counts, output: &mut Output) -> Result<Status, Failure> {
         };
         note(&format!("'opslog undo{count}' takes this import back"));
     }
-    Ok(Status::Done)
+    Ok(())
 }
 
 /// A progress bar on the standard error, if that is a terminal.

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use crate::args::{ListOptions, Page};
 use crate::expression::{FieldPath, parse, plain};
-use crate::failure::{Failure, Status, note};
+use crate::failure::{Failure, note};
 use crate::open;
 use crate::output::Output;
 use crate::selection::Selection;
@@ -16,20 +16,19 @@ pub(crate) fn run(
     directory: &Path,
     options: &ListOptions,
     output: &mut Output,
-) -> Result<Status, Failure> {
+) -> Result<(), Failure> {
     let selection = Selection::of_conditions(&options.conditions);
     let store = open::read(directory)?;
     let mut listing = Listing::new(&options.page, output);
     selection.each(&store, |id, text| listing.push(id, text.as_str()))?;
     listing.finish()?;
-    Ok(Status::Done)
+    Ok(())
 }
 
 /// Documents on their way out: one by one as JSON, or gathered into a table.
 pub(crate) struct Listing<'o> {
     output: &'o mut Output,
-    /// `None` for all.
-    limit: Option<usize>,
+    limit: usize,
     /// Whether the limit was not asked for.
     limit_is_default: bool,
     columns: Vec<(String, FieldPath)>,
@@ -40,15 +39,11 @@ pub(crate) struct Listing<'o> {
 
 impl<'o> Listing<'o> {
     pub(crate) fn new(page: &Page, output: &'o mut Output) -> Self {
-        let limit = match page.limit {
-            Some(0) => None,
-            Some(limit) => Some(limit),
-            None => output.is_table().then_some(ROWS),
-        };
+        let default = if output.is_table() { ROWS } else { usize::MAX };
         let columns = page.columns.iter();
         Self {
             output,
-            limit,
+            limit: page.limit.unwrap_or(default),
             limit_is_default: page.limit.is_none(),
             columns: columns
                 .map(|name| (name.clone(), FieldPath::new(name)))
@@ -61,7 +56,7 @@ impl<'o> Listing<'o> {
 
     /// Adds a document; false when there are enough of them.
     pub(crate) fn push(&mut self, id: &str, text: &str) -> Result<bool, Failure> {
-        if self.limit.is_some_and(|limit| self.count >= limit) {
+        if self.count >= self.limit {
             self.more = true;
             return Ok(false);
         }

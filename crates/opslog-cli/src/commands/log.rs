@@ -23,31 +23,31 @@ pub(crate) fn run(
     directory: &Path,
     options: &LogOptions,
     output: &mut Output,
-) -> Result<Status, Failure> {
+) -> Result<(), Failure> {
     let since = match &options.since {
         Some(text) => parse_since(text)?,
         None => Since::Start,
     };
     let store = open::read(directory)?;
     let operations = store.ops(since)?;
-    let limit = match options.limit {
-        Some(0) => usize::MAX,
-        Some(limit) => limit,
-        None if options.follow && options.since.is_none() => FOLLOW_LIMIT,
-        None => usize::MAX,
+    let default = if options.follow && options.since.is_none() {
+        FOLLOW_LIMIT
+    } else {
+        usize::MAX
     };
+    let limit = options.limit.unwrap_or(default);
     let passed = operations.len().saturating_sub(limit);
     for operation in operations.iter().skip(passed) {
         print(operation, output)?;
     }
     if !options.follow {
-        return Ok(Status::Done);
+        return Ok(());
     }
-    let mut last = match since {
-        Since::Cursor(cursor) => Some(cursor),
-        _ => None,
+    let mut last = match (operations.last(), since) {
+        (Some(operation), _) => Some(operation.cursor),
+        (None, Since::Cursor(cursor)) => Some(cursor),
+        (None, _) => None,
     };
-    last = operations.last().map(|operation| operation.cursor).or(last);
     drop(operations);
     loop {
         output.flush()?;

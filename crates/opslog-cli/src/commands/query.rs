@@ -8,7 +8,7 @@ use serde::de::IgnoredAny;
 use crate::args::QueryOptions;
 use crate::commands::list::Listing;
 use crate::expression::{Expression, parse, plain};
-use crate::failure::{Failure, Status};
+use crate::failure::Failure;
 use crate::open;
 use crate::output::Output;
 use crate::selection::Selection;
@@ -17,7 +17,7 @@ pub(crate) fn run(
     directory: &Path,
     options: &QueryOptions,
     output: &mut Output,
-) -> Result<Status, Failure> {
+) -> Result<(), Failure> {
     if options.map {
         return map(directory, options, output);
     }
@@ -26,20 +26,16 @@ pub(crate) fn run(
     let mut listing = Listing::new(&options.page, output);
     selection.each(&store, |id, text| listing.push(id, text.as_str()))?;
     listing.finish()?;
-    Ok(Status::Done)
+    Ok(())
 }
 
 /// Prints what the expression yields for each document that the conditions pick.
-fn map(directory: &Path, options: &QueryOptions, output: &mut Output) -> Result<Status, Failure> {
+fn map(directory: &Path, options: &QueryOptions, output: &mut Output) -> Result<(), Failure> {
     let code = options.selection.expression.as_deref().unwrap_or(".");
     let expression = Expression::compile(code)?;
     let selection = Selection::of_conditions(&options.selection.conditions);
     let store = open::read(directory)?;
-    let limit = options
-        .page
-        .limit
-        .filter(|limit| *limit > 0)
-        .unwrap_or(usize::MAX);
+    let limit = options.page.limit.unwrap_or(usize::MAX);
     let mut count = 0;
     selection.each(&store, |id, text| {
         let document = parse(id, text.as_str())?;
@@ -52,7 +48,7 @@ fn map(directory: &Path, options: &QueryOptions, output: &mut Output) -> Result<
         })?;
         Ok(count < limit)
     })?;
-    Ok(Status::Done)
+    Ok(())
 }
 
 fn print(id: &str, value: &Val, raw: bool, output: &mut Output) -> Result<(), Failure> {

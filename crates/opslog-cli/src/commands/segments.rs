@@ -6,7 +6,7 @@ use serde_json::json;
 
 use crate::args::SegmentsOptions;
 use crate::commands::list::Listing;
-use crate::failure::{Failure, Status, note};
+use crate::failure::{Failure, note};
 use crate::open;
 use crate::output::Output;
 
@@ -14,7 +14,7 @@ pub(crate) fn run(
     directory: &Path,
     options: &SegmentsOptions,
     output: &mut Output,
-) -> Result<Status, Failure> {
+) -> Result<(), Failure> {
     let store = open::read(directory)?;
     if let Some(segment) = &options.segment {
         let documents = store.load_archive(segment)?;
@@ -25,7 +25,7 @@ pub(crate) fn run(
             }
         }
         listing.finish()?;
-        return Ok(Status::Done);
+        return Ok(());
     }
     let files = store.archive_segments()?;
     let mut rows: Vec<Vec<String>> = Vec::new();
@@ -42,11 +42,11 @@ pub(crate) fn run(
     } else if output.is_table() {
         output.table(&["segment", "documents"], &rows)?;
     }
-    Ok(Status::Done)
+    Ok(())
 }
 
 /// The names of the segments that `files` hold, each once: `archive/archive-2026-Q4.1700000000000.json` belongs to `2026-Q4`.
-pub(crate) fn names(files: &[String]) -> Vec<&str> {
+fn names(files: &[String]) -> Vec<&str> {
     let mut names = Vec::new();
     for file in files {
         let name = file.rsplit('/').next().unwrap_or(file);

@@ -6,26 +6,25 @@ use std::path::Path;
 use serde_json::json;
 use serde_json::value::RawValue;
 
-use crate::args::SetOptions;
-use crate::failure::{Failure, Status};
+use crate::args::{FieldValue, SetOptions};
+use crate::failure::Failure;
 use crate::fields::Fields;
-use crate::open::{self, Documents, Trial};
+use crate::open::{self, Documents};
 use crate::output::Output;
 
 pub(crate) fn run(
     directory: &Path,
     options: &SetOptions,
     output: &mut Output,
-) -> Result<Status, Failure> {
+) -> Result<(), Failure> {
     // Whatever can be wrong with the arguments is known before a store is made.
-    let changes = changes(&options.fields)?;
     let whole = options.document.as_deref().map(whole).transpose()?;
-    Trial::new()?.judge(&options.id, whole.as_deref().unwrap_or("{}"))?;
+    opslog::check_document(&options.id, whole.as_deref().unwrap_or("{}"))?;
     let store = open::write_or_create(directory)?;
     let known = store.has(&options.id)?;
     let text = match whole {
         Some(text) => text,
-        None => amended(&store, &options.id, changes)?,
+        None => amended(&store, &options.id, &options.fields)?,
     };
     store.set_json(&options.id, &text)?;
     store.close()?;
@@ -34,7 +33,7 @@ pub(crate) fn run(
         &format!("{outcome} {}", options.id),
         &json!({"id": options.id, "outcome": outcome}),
     )?;
-    Ok(Status::Done)
+    Ok(())
 }
 
 /// The document's text, from the command line or the standard input.
@@ -50,49 +49,30 @@ fn whole(argument: &str) -> Result<String, Failure> {
     Ok(text)
 }
 
-/// `FIELD=VALUE`, each with its value as JSON text.
-fn changes(fields: &[String]) -> Result<Vec<(&str, Box<RawValue>)>, Failure> {
-    let changes = fields.iter().map(|text| {
-        let (field, value) = text
-            .split_once('=')
-            .filter(|(field, _)| !field.is_empty())
-            .ok_or_else(|| {
-                Failure::new(
-                    Status::Usage,
-                    format!("'{text}' is not of the form FIELD=VALUE"),
-                )
-            })?;
-        let raw = match serde_json::from_str::<Box<RawValue>>(value) {
-            Ok(raw) => raw,
-            Err(_) => serde_json::value::to_raw_value(value)
-                .map_err(|error| Failure::invalid(error.to_string()))?,
-        };
-        Ok((field, raw))
-    });
-    changes.collect()
+/// The value as JSON: what it says, if that is JSON, and otherwise itself as a string.
+fn as_json(value: &str) -> Result<Box<RawValue>, String> {
+    serde_json::from_str(value)
+        .or_else(|_| serde_json::value::to_raw_value(value))
+        .map_err(|error| error.to_string())
 }
 
 /// The present document, or an empty one, with `changes` made.
-fn amended(
-    store: &Documents,
-    id: &str,
-    changes: Vec<(&str, Box<RawValue>)>,
-) -> Result<String, Failure> {
+fn amended(store: &Documents, id: &str, changes: &[FieldValue]) -> Result<String, Failure> {
     let mut fields = match store.get_json(id)? {
         Some(text) => Fields::parse(text.as_str()).map_err(|error| {
             Failure::invalid(format!("document '{id}' cannot be amended: {error}"))
         })?,
         None => Fields::default(),
     };
-    for (field, value) in changes {
+    for FieldValue { field, value } in changes {
         // A field that has the dots in its name is meant before a path is.
         let path: Vec<&str> = if fields.get(field).is_some() {
             vec![field]
         } else {
             field.split('.').collect()
         };
-        fields
-            .put(&path, value)
+        as_json(value)
+            .and_then(|value| fields.put(&path, value))
             .map_err(|reason| Failure::invalid(format!("cannot set '{field}': {reason}")))?;
     }
     Ok(fields.to_text())

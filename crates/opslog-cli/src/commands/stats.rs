@@ -5,11 +5,11 @@ use std::path::Path;
 use indicatif::HumanBytes;
 use serde_json::json;
 
-use crate::failure::{Failure, Status};
+use crate::failure::Failure;
 use crate::open;
 use crate::output::Output;
 
-pub(crate) fn run(directory: &Path, output: &mut Output) -> Result<Status, Failure> {
+pub(crate) fn run(directory: &Path, output: &mut Output) -> Result<(), Failure> {
     let store = open::read(directory)?;
     let stats = store.stats()?;
     let manifest = store.manifest()?;
@@ -38,7 +38,7 @@ pub(crate) fn run(directory: &Path, output: &mut Output) -> Result<Status, Failu
             "log": manifest.active_ops,
         });
         output.line(&facts.to_string())?;
-        return Ok(Status::Done);
+        return Ok(());
     }
     let bytes = |bytes: u64| HumanBytes(bytes).to_string();
     let checkpoint = match &stats.last_checkpoint {
@@ -72,5 +72,5 @@ pub(crate) fn run(directory: &Path, output: &mut Output) -> Result<Status, Failu
     ];
     let rows = rows.map(|(name, value)| vec![name.to_owned(), value]);
     output.table(&["figure", "value"], &rows)?;
-    Ok(Status::Done)
+    Ok(())
 }

@@ -13,7 +13,7 @@ pub(crate) fn run(
     directory: &Path,
     options: &UndoOptions,
     output: &mut Output,
-) -> Result<Status, Failure> {
+) -> Result<(), Failure> {
     let store = open::write(directory)?;
     let mut undone = 0;
     while undone < options.count && store.undo()? {
@@ -25,14 +25,12 @@ pub(crate) fn run(
         &format!("took back {undone} {commits}"),
         &json!({"undone": undone}),
     )?;
-    if undone == options.count {
-        return Ok(Status::Done);
+    if undone == 0 {
+        return Err(Failure::new(Status::NotFound, "there is nothing to undo"));
     }
-    output.flush()?;
-    note("there is nothing more to undo");
-    Ok(if undone == 0 {
-        Status::NotFound
-    } else {
-        Status::Done
-    })
+    if undone < options.count {
+        output.flush()?;
+        note("there is nothing more to undo");
+    }
+    Ok(())
 }

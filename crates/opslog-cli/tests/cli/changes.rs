@@ -102,7 +102,8 @@ fn undo_says_when_there_is_nothing_left() {
         .run(&["undo"])
         .assert()
         .code(NOT_FOUND)
-        .stdout("{\"undone\":0}\n");
+        .stdout("{\"undone\":0}\n")
+        .stderr("error: there is nothing to undo\n");
 }
 
 #[test]

@@ -14,7 +14,10 @@ fn export_prints_what_was_imported_to_the_byte() {
 #[test]
 fn an_export_imported_elsewhere_exports_the_same() {
     let place = Place::new();
-    let sample = concat!(env!("CARGO_MANIFEST_DIR"), "/sample/packages.jsonl");
+    let sample = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/../opslog/examples/packages.jsonl"
+    );
     place
         .run(&["import", "--id", "package", sample])
         .assert()

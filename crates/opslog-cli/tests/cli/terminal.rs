@@ -113,5 +113,9 @@ fn figures_and_segments_are_tables() {
             .output(&["--table", "segments", "old"])
             .contains("document")
     );
-    assert!(place.output(&["--table", "verify"]).contains("3 documents"));
+    let verify = place.output(&["--table", "verify"]);
+    let archived = verify.lines().last().unwrap().split_whitespace();
+    let archived: Vec<&str> = archived.collect();
+    assert_eq!(archived[0], "archive/archive-old.json");
+    assert_eq!(archived[2..], ["3", "ok"]);
 }

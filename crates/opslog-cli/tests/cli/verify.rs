@@ -58,12 +58,12 @@ fn found(place: &Place) -> Vec<Value> {
         .run(&["verify"])
         .assert()
         .code(CORRUPT)
-        .stderr(contains("error: the store has"));
+        .stderr(contains("of the store"));
     let text = String::from_utf8(assert.get_output().stdout.clone()).unwrap();
     let lines = text
         .lines()
         .map(|line| serde_json::from_str::<Value>(line).unwrap());
-    lines.filter(|line| line["ok"] == false).collect()
+    lines.filter(|line| line["state"] == "damaged").collect()
 }
 
 #[test]
@@ -74,15 +74,15 @@ fn a_whole_store_is_ok_in_every_file() {
         .lines()
         .map(|line| serde_json::from_str(line).unwrap())
         .collect();
-    let read: Vec<&str> = lines
-        .iter()
-        .filter_map(|line| line["read"].as_str())
-        .collect();
-    assert_eq!(
-        read[1..],
-        ["3 documents", "3 operations", "4 operations", "1 documents"]
-    );
-    assert!(lines.iter().all(|line| line["ok"] == true));
+    // Manifest, snapshot, sealed log, active log, archive segment.
+    let items: Vec<_> = lines.iter().map(|line| line["items"].as_u64()).collect();
+    assert_eq!(items, [0, 3, 4, 3, 1].map(Some));
+    for line in lines {
+        let path = place.store().join(line["path"].as_str().unwrap());
+        assert_eq!(line["bytes"], content(&path).len());
+        assert_eq!(line["state"], "ok");
+        assert_eq!(line["damage"], json!([]));
+    }
 }
 
 #[test]
@@ -92,7 +92,7 @@ fn damage_in_the_active_log_is_located() {
     let found = found(&place);
     assert_eq!(found.len(), 1, "{found:?}");
     assert_eq!(found[0]["damage"][0]["offset"], offset);
-    assert!(found[0]["file"].as_str().unwrap().starts_with("ops/ops-"));
+    assert!(found[0]["path"].as_str().unwrap().starts_with("ops/ops-"));
     place
         .run(&["count"])
         .assert()
@@ -116,7 +116,7 @@ fn damage_in_the_snapshot_is_found_and_reading_is_refused() {
     let found = found(&place);
     assert_eq!(found.len(), 1, "{found:?}");
     assert!(
-        found[0]["file"]
+        found[0]["path"]
             .as_str()
             .unwrap()
             .starts_with("snapshots/snap-")
@@ -148,7 +148,7 @@ fn damage_in_an_archive_segment_is_found() {
     damage(&place.stored("archive")[0], "document d");
     let found = found(&place);
     assert_eq!(found.len(), 1, "{found:?}");
-    assert_eq!(found[0]["file"], "archive/archive-old.json");
+    assert_eq!(found[0]["path"], "archive/archive-old.json");
     place.run(&["segments", "old"]).assert().code(CORRUPT);
 }
 
@@ -177,7 +177,7 @@ fn a_damaged_manifest_is_found() {
         .run(&["verify"])
         .assert()
         .code(CORRUPT)
-        .stdout(contains("manifest.json").and(contains("\"ok\":false")));
+        .stdout(contains("manifest.json").and(contains("\"state\":\"damaged\"")));
 }
 
 #[test]
@@ -189,4 +189,26 @@ fn a_torn_last_write_is_no_damage() {
     overwrite(&log, &bytes);
     let text = place.output(&["verify"]);
     assert!(text.contains("\"kind\":\"torn\""), "{text}");
+    assert!(text.contains("\"state\":\"torn\""), "{text}");
+    let table = place.output(&["--table", "verify"]);
+    assert!(
+        table.contains("unfinished write, cut off by the next writer"),
+        "{table}"
+    );
+}
+
+#[test]
+fn a_table_names_each_damaged_place() {
+    let place = rich();
+    let log = place.stored("ops").remove(0);
+    let first = damage(&log, "document b");
+    let second = damage(&log, "document d");
+    let assert = place.run(&["--table", "verify"]).assert().code(CORRUPT);
+    let path = format!("ops/{}", log.file_name().unwrap().display());
+    assert
+        .stdout(
+            contains(format!("{path} at byte {first}, "))
+                .and(contains(format!("{path} at byte {second}, "))),
+        )
+        .stderr(contains("error: 1 file of the store is damaged"));
 }
