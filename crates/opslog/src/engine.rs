@@ -210,8 +210,13 @@ impl<T> Engine<T> {
         }
     }
 
+    /// Whether this thread is inside a batch, and so has the writer lock.
+    pub(crate) fn is_batching(&self) -> bool {
+        self.batching.load(Ordering::Relaxed) == this_thread()
+    }
+
     fn ensure_not_batching(&self) -> Result<()> {
-        if self.batching.load(Ordering::Relaxed) == this_thread() {
+        if self.is_batching() {
             return Err(Error::invalid(
                 "inside a batch, use the batch's own handle; this call would wait for the batch to end",
             ));

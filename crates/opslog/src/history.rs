@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering;
 
 use crate::backend::{Backend, Object};
 use crate::document::Document;
-use crate::engine::Engine;
+use crate::engine::{Engine, lock};
 use crate::format::manifest::Manifest;
 use crate::op::{Cursor, Operation, Since};
 use crate::open::missing_file_is_damage;
@@ -178,19 +178,14 @@ impl<T: Document> Engine<T> {
     /// Calls `read` with the kept logs, which have everything that was accepted so far; again when a checkpoint removed one of them meanwhile.
     fn with_kept_logs<R>(&self, mut read: impl FnMut(&[Part]) -> Result<R>) -> Result<R> {
         self.ensure_open()?;
-        if !self.options.read_only && !self.options.write_mode.is_immediate() {
-            drop(self.flush_queue(self.writer()?)?);
-        }
+        self.settle_for_reading()?;
         let mut tries = 0;
         loop {
             let manifest = self.current_manifest()?;
             tries += 1;
             let mut parts = kept_logs(&manifest);
-            if let Some(active) = parts.last_mut()
-                && !self.options.read_only
-            {
-                // What is being written is not visible before it is durable, and what a failed sync left in the log never is.
-                active.settled_seq = self.settled_seq.load(Ordering::Acquire);
+            if let Some(active) = parts.last_mut() {
+                active.settled_seq = self.settled_seq();
             }
             match read(&parts) {
                 Err(error)
@@ -200,6 +195,30 @@ impl<T: Document> Engine<T> {
                 result => return result.map_err(missing_file_is_damage),
             }
         }
+    }
+}
+
+impl<T: Document> Engine<T> {
+    /// Writes to the log what is visible and still buffered, so that it can be read there. A poisoned store shows what it has.
+    pub(crate) fn settle_for_reading(&self) -> Result<()> {
+        let buffers = !self.options.read_only && !self.options.write_mode.is_immediate();
+        // A batch began with everything written, and its thread has the writer lock.
+        if !buffers || self.is_batching() {
+            return Ok(());
+        }
+        match self.flush_queue(lock(&self.writer)) {
+            Err(error) if error.kind() != ErrorKind::Poisoned => Err(error),
+            _ => Ok(()),
+        }
+    }
+
+    /// The number of the first operation that may not be shown yet: what is being written is not visible before it is durable, and what a failed sync
+    /// left in the log never is.
+    pub(crate) fn settled_seq(&self) -> u64 {
+        if self.options.read_only {
+            return u64::MAX;
+        }
+        self.settled_seq.load(Ordering::Acquire)
     }
 }
 

@@ -165,6 +165,8 @@ fn open_for_writing<T: Document>(options: Options, backend: Arc<dyn Backend>) ->
     }
     backend.initialize()?;
     let lock = backend.lock()?;
+    // Again, since a writer may have ended in between: what it left of names must be durable before anything is built on it.
+    backend.initialize()?;
     let manifest = match read_manifest(&*backend)? {
         Some(manifest) => manifest,
         None => create(&*backend, &options)?,
@@ -196,12 +198,12 @@ fn open_for_writing<T: Document>(options: Options, backend: Arc<dyn Backend>) ->
 
 /// Opens the log behind its last good line, cutting off what is torn, and terminates that line.
 fn open_log(backend: &dyn Backend, name: &str, outcome: &Outcome) -> Result<Box<dyn Log>> {
-    let mut log = backend.open_log(name, outcome.end)?;
+    // A killed process, or one whose sync failed, may have left its last write in the system's cache only; what is shown from now on must stay.
+    let mut log = backend.open_log(name, outcome.last_write, outcome.end)?;
     if !outcome.terminated {
         log.append(b"\n")?;
+        log.sync()?;
     }
-    // A killed process may have left what was read in the system's cache only; what is shown from now on must stay.
-    log.sync()?;
     Ok(log)
 }
 
@@ -473,6 +475,10 @@ fn unknown_archive(path: &str) -> ArchiveFacts {
 fn report(log_name: &str, outcome: &Outcome, options: &Options) -> Result<OpenReport> {
     let mut report = OpenReport::default();
     for damage in &outcome.damage {
+        if options.read_only && damage.kind == DamageKind::Torn {
+            // Most likely a writer is in the middle of it.
+            continue;
+        }
         if options.strict && damage.kind == DamageKind::Damaged {
             return Err(Error::corrupt(format!(
                 "the log is damaged, and strict refuses to leave anything out: {}",

@@ -176,6 +176,8 @@ pub struct OpStream {
     /// Where the next piece begins, and the number of the operation there.
     position: u64,
     seq: u64,
+    /// The number of the first operation that was not on storage when the stream was made.
+    end_seq: u64,
     piece: VecDeque<Operation>,
     at_end: bool,
 }
@@ -191,7 +193,7 @@ impl OpStream {
             seq: Some(self.seq),
         };
         let (mut seen, mut next) = (0, None);
-        let (since, piece) = (self.since, &mut self.piece);
+        let (since, end_seq, piece) = (self.since, self.end_seq, &mut self.piece);
         let full = || Error::new(ErrorKind::Conflict, "enough for one piece");
         let result = oplog::read(&*self.object, start, &mut |line| {
             if seen >= OPS_AT_ONCE && line.op.batch.is_none_or(|batch| batch.index == 0) {
@@ -199,7 +201,7 @@ impl OpStream {
                 return Err(full());
             }
             seen += 1;
-            if is_after(line, since) {
+            if line.seq < end_seq && is_after(line, since) {
                 piece.push_back(Operation::from_line(line)?);
             }
             Ok(())
@@ -243,15 +245,14 @@ impl<T: Document> Engine<T> {
 
     pub(crate) fn log_ops(&self, since: Since) -> Result<OpStream> {
         self.ensure_open()?;
-        if !self.options.read_only && !self.options.write_mode.is_immediate() {
-            drop(self.flush_queue(self.writer()?)?);
-        }
+        self.settle_for_reading()?;
         self.with_current_file(|backend, manifest| {
             Ok(OpStream {
                 object: backend.open(&manifest.active_ops)?,
                 since,
                 position: 0,
                 seq: manifest.ours.as_ref().map_or(0, |ours| ours.log_seq),
+                end_seq: self.settled_seq(),
                 piece: VecDeque::new(),
                 at_end: false,
             })

@@ -163,7 +163,7 @@ impl Backend for Shelf {
         Ok(Box::new(OpenBook(self.put_new(name, Vec::new())?)))
     }
 
-    fn open_log(&self, name: &str, end: u64) -> Result<Box<dyn Log>> {
+    fn open_log(&self, name: &str, _unsettled: u64, end: u64) -> Result<Box<dyn Log>> {
         let mut log = OpenBook(self.book(name)?);
         match log.truncate(end) {
             Err(error) if error.kind() == ErrorKind::InvalidInput => {

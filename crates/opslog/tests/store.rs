@@ -566,3 +566,48 @@ fn a_reader_of_a_newer_version_shows_migrated_documents_and_writes_nothing() {
     assert_eq!(writer.manifest().unwrap().version, 1);
     assert!(writer.get("a").unwrap().unwrap().get("from").is_none());
 }
+
+#[test]
+fn a_reader_beside_a_busy_writer_never_takes_what_is_being_written_for_damage() {
+    let directory = tempfile::tempdir().unwrap();
+    let writer = Store::<Value>::builder()
+        .history_retention(Retention::None)
+        .open(directory.path())
+        .unwrap();
+    writer.set("first", &json!({})).unwrap();
+    let busy = std::sync::atomic::AtomicBool::new(true);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let text = "x".repeat(1000);
+            for n in 1..300 {
+                if !busy.load(std::sync::atomic::Ordering::Relaxed) {
+                    break;
+                }
+                let written = writer.batch(|batch| {
+                    for k in 0..20 {
+                        batch.set(&format!("{k}"), &json!({"n": n, "text": text}))?;
+                    }
+                    Ok(())
+                });
+                written.unwrap();
+                if n % 17 == 0 {
+                    writer.compact().unwrap();
+                }
+                if n % 5 == 0 {
+                    writer.undo().unwrap();
+                }
+            }
+        });
+        for _ in 0..60 {
+            let reader: Store = Store::builder()
+                .read_only(true)
+                .open(directory.path())
+                .unwrap();
+            assert_eq!(reader.open_report().damage, []);
+            reader.refresh().unwrap();
+            let report = opslog::verify(directory.path()).unwrap();
+            assert!(report.is_sound(), "{report:?}");
+        }
+        busy.store(false, std::sync::atomic::Ordering::Relaxed);
+    });
+}

@@ -93,7 +93,7 @@ fn missing_names_are_not_found(backend: &dyn Backend) -> Result<()> {
             "read_version {name}"
         );
         assert_eq!(
-            kind_of(backend.open_log(name, 0)),
+            kind_of(backend.open_log(name, 0, 0)),
             expected,
             "open_log {name}"
         );
@@ -340,7 +340,7 @@ fn logs_are_reopened_at_their_end(backend: &dyn Backend) -> Result<()> {
     log.append(b"one\ntwo\n")?;
     log.sync()?;
     drop(log);
-    let mut log = backend.open_log("ops/log", 4)?;
+    let mut log = backend.open_log("ops/log", 1, 4)?;
     assert_eq!(
         (log.end(), backend.read("ops/log")?),
         (4, b"one\n".to_vec())
@@ -357,10 +357,10 @@ fn logs_are_reopened_at_their_end(backend: &dyn Backend) -> Result<()> {
     log.finish()?;
     drop(log);
     assert_eq!(
-        kind_of(backend.open_log("ops/log", 7)),
+        kind_of(backend.open_log("ops/log", 7, 7)),
         Some(ErrorKind::Corrupt)
     );
-    assert_eq!(backend.open_log("ops/log", 6)?.end(), 6);
+    assert_eq!(backend.open_log("ops/log", 0, 6)?.end(), 6);
     assert_eq!(backend.read("ops/log")?, b"one\n2\n");
     Ok(())
 }

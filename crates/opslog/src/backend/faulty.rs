@@ -144,9 +144,11 @@ impl Backend for Faulty {
         Ok(Box::new(self.wrap(self.below.create_log(name)?)))
     }
 
-    fn open_log(&self, name: &str, end: u64) -> Result<Box<dyn Log>> {
+    fn open_log(&self, name: &str, unsettled: u64, end: u64) -> Result<Box<dyn Log>> {
         self.plan.step()?;
-        Ok(Box::new(self.wrap(self.below.open_log(name, end)?)))
+        Ok(Box::new(
+            self.wrap(self.below.open_log(name, unsettled, end)?),
+        ))
     }
 
     fn lock(&self) -> Result<Box<dyn LockGuard>> {

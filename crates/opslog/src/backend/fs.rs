@@ -264,7 +264,7 @@ impl Backend for FsBackend {
         Ok(self.log(file, path, 0))
     }
 
-    fn open_log(&self, name: &str, end: u64) -> Result<Box<dyn Log>> {
+    fn open_log(&self, name: &str, unsettled: u64, end: u64) -> Result<Box<dyn Log>> {
         let path = self.directory.path(name);
         let file = self
             .directory
@@ -285,6 +285,10 @@ impl Backend for FsBackend {
                 .and_then(|()| self.directory.sync_file(&*file))
                 .map_err(|error| Error::io("cut the end off", &path, error))?;
         }
+        // Written again, it is written: a file system that failed to sync a page may take it for clean.
+        rewrite(&*file, unsettled, end)
+            .and_then(|()| self.directory.sync_file(&*file))
+            .map_err(|error| Error::io("write the last commits again", &path, error))?;
         Ok(self.log(file, path, end))
     }
 
@@ -296,6 +300,28 @@ impl Backend for FsBackend {
 }
 
 impl LockGuard for DirectoryLock {}
+
+/// How much `rewrite` holds in memory.
+const PIECE: usize = 1 << 20;
+
+/// Writes the bytes from `start` to `end` of a file in the place where they are.
+fn rewrite(file: &dyn File, start: u64, end: u64) -> io::Result<()> {
+    let mut piece = vec![0; PIECE.min(usize::try_from(end.saturating_sub(start)).unwrap_or(PIECE))];
+    let mut offset = start;
+    while offset < end {
+        let length = usize::try_from(end - offset)
+            .unwrap_or(PIECE)
+            .min(piece.len());
+        let part = piece.get_mut(..length).unwrap_or_default();
+        let read = file.read_at(offset, part)?;
+        if read == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        write_all_at(file, offset, part.get(..read).unwrap_or_default())?;
+        offset += read as u64;
+    }
+    Ok(())
+}
 
 impl Directory {
     fn path(&self, name: &str) -> PathBuf {

@@ -182,7 +182,7 @@ impl Backend for MemoryBackend {
         Ok(Box::new(MemoryLog(content)))
     }
 
-    fn open_log(&self, name: &str, end: u64) -> Result<Box<dyn Log>> {
+    fn open_log(&self, name: &str, _unsettled: u64, end: u64) -> Result<Box<dyn Log>> {
         let mut log = MemoryLog(self.object(name)?);
         let length = log.end();
         if end > length {

@@ -46,7 +46,8 @@ pub trait Backend: Send + Sync + 'static {
     /// Where this is, for messages: a directory, a bucket's address, `memory`.
     fn location(&self) -> String;
 
-    /// Makes ready for writing (creates directories, say). Called once, before `lock`, and never for a read-only store.
+    /// Makes ready for writing (creates directories, say). Called before `lock` and again under it, and never for a read-only store; names that are
+    /// there already are on stable storage on return.
     fn initialize(&self) -> Result<()>;
 
     /// The whole content of `name`.
@@ -84,7 +85,10 @@ pub trait Backend: Send + Sync + 'static {
     fn create_log(&self, name: &str) -> Result<Box<dyn Log>>;
 
     /// Opens the log `name` for appending at byte `end`, which is at most its present size (else `Corrupt`); what lies behind `end` is cut off, durably.
-    fn open_log(&self, name: &str, end: u64) -> Result<Box<dyn Log>>;
+    ///
+    /// What lies between `unsettled` and `end` can be read, but a sync of it may have failed, after which a file system may show what it never
+    /// writes: on return it is on stable storage, as it is read.
+    fn open_log(&self, name: &str, unsettled: u64, end: u64) -> Result<Box<dyn Log>>;
 
     /// Takes the exclusive writer's lock; it is held until the guard is dropped, or the process ends, however it ends.
     /// `Locked`, with the holder in the message where it is known, while somebody else has it.

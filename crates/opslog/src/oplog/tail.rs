@@ -55,6 +55,8 @@ pub(crate) struct Damage {
 pub(crate) struct Outcome {
     /// Behind the last line that was kept (and its newline, if it has one): where the next line goes.
     pub(crate) end: u64,
+    /// Where the write began that brought the last kept line: all before it was synced.
+    pub(crate) last_write: u64,
     /// Whether the last kept line has its newline.
     pub(crate) terminated: bool,
     /// The number of the next operation.
@@ -100,20 +102,37 @@ pub(crate) fn read_sealed(
 
 fn run(object: &dyn Object, mut judge: Judge, position: u64, sink: Sink<'_>) -> Result<Outcome> {
     let mut lines = Lines::new(object, position);
-    while let Some(line) = lines.next()? {
+    let mut read_again = None;
+    loop {
+        let Some(line) = lines.next()? else {
+            return Ok(judge.finish());
+        };
         if line.is_blank() {
             continue;
         }
-        match op_line::decode(line.bytes) {
-            Ok(op) => {
-                let end = line.end();
-                judge.good(line.bytes, line.offset, end, op, sink)?;
-                judge.terminated = line.terminated;
+        let op = match op_line::decode(line.bytes) {
+            Ok(op) => op,
+            Err(flaw) => {
+                judge.bad(line.offset, line.end(), &flaw);
+                continue;
             }
-            Err(flaw) => judge.bad(line.offset, line.end(), &flaw),
+        };
+        judge.notice_jump(&op, line.offset);
+        if let Some(spot) = judge.contradicted_spot(&op)
+            && read_again != Some(spot)
+        {
+            // A live writer may have filled the spot after it was read, since it writes in place; what lies behind it says that it is
+            // filled by now. Only what is as bad the second time is damage.
+            read_again = Some(spot);
+            judge.back_to_spot();
+            lines = Lines::new(object, spot);
+            continue;
         }
+        let end = line.end();
+        let terminated = line.terminated;
+        judge.good(line.bytes, line.offset, end, op, sink)?;
+        judge.terminated = terminated;
     }
-    Ok(judge.finish())
 }
 
 /// A place where good lines stop being contiguous.
@@ -121,6 +140,8 @@ struct Spot {
     offset: u64,
     /// Behind the last bad bytes seen there.
     end: u64,
+    /// The number that was due there.
+    due: Option<u64>,
     reason: String,
 }
 
@@ -136,6 +157,7 @@ struct Judge {
     sealed: bool,
     /// Behind the last line that was judged good.
     end: u64,
+    last_write: u64,
     terminated: bool,
     /// Number of the next line; `None` where bad bytes make it unknown.
     seq: Option<u64>,
@@ -156,6 +178,7 @@ impl Judge {
         Self {
             sealed: false,
             end: start.position,
+            last_write: start.position,
             terminated: true,
             seq: start.seq,
             fallback_seq: start.seq.unwrap_or(0),
@@ -182,10 +205,36 @@ impl Judge {
                 self.spot = Some(Spot {
                     offset: self.end,
                     end,
+                    due: self.seq,
                     reason,
                 });
             }
         }
+    }
+
+    /// A good line whose number is not the one that was due shows that lines are missing before it.
+    fn notice_jump(&mut self, op: &OpLine<'_>, offset: u64) {
+        if let (Some(due), Some(seq)) = (self.seq, op.seq)
+            && due != seq
+        {
+            let reason = format!("operation {seq} follows where {due} was due");
+            self.see_spot(offset, reason);
+        }
+    }
+
+    /// Where the spot is, if `op` was written after what is there had been synced.
+    fn contradicted_spot(&self, op: &OpLine<'_>) -> Option<u64> {
+        let spot = self.spot.as_ref()?;
+        let same_write = !self.sealed && op.at.is_some_and(|at| at <= spot.offset);
+        (!same_write).then_some(spot.offset)
+    }
+
+    /// Forgets everything from the spot on.
+    fn back_to_spot(&mut self) {
+        if let Some(spot) = self.spot.take() {
+            self.seq = spot.due;
+        }
+        self.held.clear();
     }
 
     fn good(
@@ -196,26 +245,16 @@ impl Judge {
         op: OpLine<'_>,
         sink: Sink<'_>,
     ) -> Result<()> {
-        if let (Some(due), Some(seq)) = (self.seq, op.seq)
-            && due != seq
-        {
-            self.see_spot(
-                offset,
-                format!("operation {seq} follows where {due} was due"),
-            );
-        }
-        if let Some(spot) = &self.spot {
-            let same_write = !self.sealed && op.at.is_some_and(|at| at <= spot.offset);
-            if same_write {
-                self.seq = op.seq.map(|seq| seq + 1);
-                self.held.push(Held {
-                    raw: raw.to_vec(),
-                    offset,
-                    end,
-                });
-                return Ok(());
-            }
+        if self.contradicted_spot(&op).is_some() {
             self.settle_as_damage(sink)?;
+        } else if self.spot.is_some() {
+            self.seq = op.seq.map(|seq| seq + 1);
+            self.held.push(Held {
+                raw: raw.to_vec(),
+                offset,
+                end,
+            });
+            return Ok(());
         }
         self.accept(raw, offset, end, op, sink)
     }
@@ -266,6 +305,8 @@ impl Judge {
         self.seq = Some(seq + 1);
         self.fallback_seq = seq + 1;
         self.end = end;
+        // The reference's lines do not say; it syncs nothing, so no sync of theirs can have failed.
+        self.last_write = op.at.unwrap_or(end);
         let Some(BatchMark { index, count }) = op.batch else {
             self.leave_out_batch("its last lines are missing");
             self.count += 1;
@@ -343,6 +384,7 @@ impl Judge {
             });
         }
         Outcome {
+            last_write: self.last_write.min(self.end),
             end: self.end,
             terminated: self.terminated,
             next_seq,

@@ -74,9 +74,17 @@ impl FsLog {
         Ok(())
     }
 
+    /// As `cut`, durably: what was refused must not come back after a power cut.
+    fn cut_durably(&mut self) -> io::Result<()> {
+        self.cut()?;
+        let answer = self.sync_all();
+        self.cut_needed = answer.is_err();
+        answer
+    }
+
     fn cut_if_needed(&mut self) -> Result<()> {
         if self.cut_needed {
-            self.cut()
+            self.cut_durably()
                 .map_err(|error| Error::io("cut off a failed write", &self.path, error))?;
         }
         Ok(())
@@ -137,7 +145,7 @@ impl Log for FsLog {
         };
         answer.map_err(|error| {
             // If this fails, it is tried again before the next write.
-            drop(self.cut());
+            drop(self.cut_durably());
             Error::io("append", &self.path, error)
         })
     }

@@ -136,7 +136,7 @@ fn created_log_survives_a_crash() {
     with_every_crash(
         |_| {},
         |backend| backend.create_log("ops/l").map(drop),
-        |backend, succeeded| assert!(!succeeded || backend.open_log("ops/l", 0).is_ok()),
+        |backend, succeeded| assert!(!succeeded || backend.open_log("ops/l", 0, 0).is_ok()),
     );
 }
 
@@ -159,7 +159,7 @@ fn synced_bytes_survive_any_crash_of_later_writes() {
                 }
             },
             |backend| {
-                let mut log = backend.open_log("ops/l", durable.concat().len() as u64)?;
+                let mut log = backend.open_log("ops/l", 0, durable.concat().len() as u64)?;
                 log.append(rest.first().expect("count is at most the number of lines"))?;
                 log.sync()
             },
@@ -188,7 +188,7 @@ fn truncation_survives_a_crash() {
             log.append(b"one\ntwo\n").unwrap();
             log.sync().unwrap();
         },
-        |backend| backend.open_log("ops/l", 8)?.truncate(4),
+        |backend| backend.open_log("ops/l", 0, 8)?.truncate(4),
         |backend, succeeded| {
             let content = backend.read("ops/l").unwrap();
             assert!(if succeeded {

@@ -1,5 +1,10 @@
 //! The table of `docs/format.md` §5, a test a row, and the ways in which its rows can meet.
 
+#![allow(
+    clippy::single_range_in_vec_init,
+    reason = "a list of one damaged range"
+)]
+
 use super::*;
 use crate::backend::{Backend, MemoryBackend};
 use crate::format::op_line::{OpKind, Prev};
