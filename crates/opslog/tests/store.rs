@@ -1,4 +1,5 @@
 //! The store as a user sees it, in a directory and in memory.
+#![allow(clippy::unwrap_used, reason = "a test says what went wrong by panicking")]
 
 use std::time::Duration;
 
@@ -17,7 +18,7 @@ fn ids(store: &Store) -> String {
 }
 
 fn modes() -> [WriteMode; 3] {
-    let long = Duration::from_secs(3600);
+    let long = Duration::from_hours(1);
     [
         WriteMode::Immediate,
         WriteMode::Group {
