@@ -1,5 +1,8 @@
 //! The store as a user sees it, in a directory and in memory.
-#![allow(clippy::unwrap_used, reason = "a test says what went wrong by panicking")]
+#![allow(
+    clippy::unwrap_used,
+    reason = "a test says what went wrong by panicking"
+)]
 
 use std::time::Duration;
 
