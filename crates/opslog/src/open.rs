@@ -475,10 +475,6 @@ fn unknown_archive(path: &str) -> ArchiveFacts {
 fn report(log_name: &str, outcome: &Outcome, options: &Options) -> Result<OpenReport> {
     let mut report = OpenReport::default();
     for damage in &outcome.damage {
-        if options.read_only && damage.kind == DamageKind::Torn {
-            // Most likely a writer is in the middle of it.
-            continue;
-        }
         if options.strict && damage.kind == DamageKind::Damaged {
             return Err(Error::corrupt(format!(
                 "the log is damaged, and strict refuses to leave anything out: {}",
@@ -494,7 +490,10 @@ fn report(log_name: &str, outcome: &Outcome, options: &Options) -> Result<OpenRe
             kind: damage.kind,
             reason: damage.reason.clone(),
         };
-        tracing::warn!(path = entry.path, offset = entry.offset, bytes = entry.bytes, kind = ?entry.kind, reason = entry.reason, "a part of the log was left out");
+        // To a reader, a write that another process is in the middle of looks torn.
+        if !(options.read_only && entry.kind == DamageKind::Torn) {
+            tracing::warn!(path = entry.path, offset = entry.offset, bytes = entry.bytes, kind = ?entry.kind, reason = entry.reason, "a part of the log was left out");
+        }
         report.damage.push(entry);
     }
     Ok(report)
