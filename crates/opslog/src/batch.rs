@@ -112,6 +112,16 @@ impl<T: Document> Batch<'_, T> {
     /// # Errors
     ///
     /// `InvalidInput` when the document does not fit `T`.
+    ///
+    /// ```
+    /// # let store: opslog::Store = opslog::Store::in_memory()?;
+    /// store.batch(|batch| {
+    ///     batch.set("a", &serde_json::json!({"n": 1}))?;
+    ///     assert_eq!(batch.get("a")?.expect("just set")["n"], 1);
+    ///     Ok(())
+    /// })?;
+    /// # Ok::<(), opslog::Error>(())
+    /// ```
     pub fn get(&self, id: &str) -> Result<Option<Arc<T>>> {
         match self.newest(id)? {
             Some(document) => Ok(Some(Arc::clone(document.decoded()?))),
@@ -124,6 +134,16 @@ impl<T: Document> Batch<'_, T> {
     /// # Errors
     ///
     /// Only those of reading a store whose documents are not in memory.
+    ///
+    /// ```
+    /// # let store: opslog::Store = opslog::Store::in_memory()?;
+    /// store.batch(|batch| {
+    ///     batch.set("a", &serde_json::json!({"n": 1}))?;
+    ///     assert_eq!(batch.get_json("a")?.expect("just set").as_str(), r#"{"n":1}"#);
+    ///     Ok(())
+    /// })?;
+    /// # Ok::<(), opslog::Error>(())
+    /// ```
     pub fn get_json(&self, id: &str) -> Result<Option<Json>> {
         Ok(self.newest(id)?.map(|document| document.json()))
     }
@@ -133,6 +153,16 @@ impl<T: Document> Batch<'_, T> {
     /// # Errors
     ///
     /// As for [`get_json`](Self::get_json).
+    ///
+    /// ```
+    /// # let store: opslog::Store = opslog::Store::in_memory()?;
+    /// store.batch(|batch| {
+    ///     batch.set("a", &serde_json::json!({"n": 1}))?;
+    ///     assert!(batch.has("a")?);
+    ///     Ok(())
+    /// })?;
+    /// # Ok::<(), opslog::Error>(())
+    /// ```
     pub fn has(&self, id: &str) -> Result<bool> {
         Ok(self.newest(id)?.is_some())
     }
@@ -142,6 +172,16 @@ impl<T: Document> Batch<'_, T> {
     /// # Errors
     ///
     /// `InvalidInput` when a document does not fit `T`.
+    ///
+    /// ```
+    /// # let store: opslog::Store = opslog::Store::in_memory()?;
+    /// store.batch(|batch| {
+    ///     batch.set("a", &serde_json::json!({"n": 1}))?;
+    ///     assert_eq!(batch.entries()?[0].0, "a");
+    ///     Ok(())
+    /// })?;
+    /// # Ok::<(), opslog::Error>(())
+    /// ```
     pub fn entries(&self) -> Result<Vec<(String, Arc<T>)>> {
         let frozen = self.frozen()?;
         let entries = frozen.iter().map(|document| {
@@ -156,6 +196,16 @@ impl<T: Document> Batch<'_, T> {
     /// # Errors
     ///
     /// As for [`entries`](Self::entries).
+    ///
+    /// ```
+    /// # let store: opslog::Store = opslog::Store::in_memory()?;
+    /// store.batch(|batch| {
+    ///     batch.set("a", &serde_json::json!({"n": 1}))?;
+    ///     assert_eq!(batch.all()?[0]["n"], 1);
+    ///     Ok(())
+    /// })?;
+    /// # Ok::<(), opslog::Error>(())
+    /// ```
     pub fn all(&self) -> Result<Vec<Arc<T>>> {
         Ok(self
             .entries()?
@@ -169,6 +219,16 @@ impl<T: Document> Batch<'_, T> {
     /// # Errors
     ///
     /// As for [`entries`](Self::entries).
+    ///
+    /// ```
+    /// # let store: opslog::Store = opslog::Store::in_memory()?;
+    /// store.batch(|batch| {
+    ///     batch.set("a", &serde_json::json!({"n": 1}))?;
+    ///     assert!(batch.filter(|document, _id| document["n"] == 2)?.is_empty());
+    ///     Ok(())
+    /// })?;
+    /// # Ok::<(), opslog::Error>(())
+    /// ```
     pub fn filter(&self, mut predicate: impl FnMut(&T, &str) -> bool) -> Result<Vec<Arc<T>>> {
         let mut entries = self.entries()?;
         entries.retain(|(id, document)| predicate(document, id));
@@ -180,6 +240,16 @@ impl<T: Document> Batch<'_, T> {
     /// # Errors
     ///
     /// Only those of reading a store whose documents are not in memory.
+    ///
+    /// ```
+    /// # let store: opslog::Store = opslog::Store::in_memory()?;
+    /// store.batch(|batch| {
+    ///     batch.set("a", &serde_json::json!({"n": 1}))?;
+    ///     assert_eq!(batch.count()?, 1);
+    ///     Ok(())
+    /// })?;
+    /// # Ok::<(), opslog::Error>(())
+    /// ```
     pub fn count(&self) -> Result<usize> {
         let mut count = self.engine.state().len();
         for (id, document) in &self.newest {
@@ -210,12 +280,32 @@ impl<T: Document> Batch<'_, T> {
     }
 
     /// How many operations the batch has so far.
+    ///
+    /// ```
+    /// # let store: opslog::Store = opslog::Store::in_memory()?;
+    /// store.batch(|batch| {
+    ///     batch.set("a", &serde_json::json!({"n": 1}))?;
+    ///     assert_eq!(batch.len(), 1);
+    ///     Ok(())
+    /// })?;
+    /// # Ok::<(), opslog::Error>(())
+    /// ```
     #[must_use]
     pub fn len(&self) -> usize {
         self.drafts.len()
     }
 
     /// Whether the batch has no operations yet.
+    ///
+    /// ```
+    /// # let store: opslog::Store = opslog::Store::in_memory()?;
+    /// store.batch(|batch| {
+    ///     batch.set("a", &serde_json::json!({"n": 1}))?;
+    ///     assert!(!batch.is_empty());
+    ///     Ok(())
+    /// })?;
+    /// # Ok::<(), opslog::Error>(())
+    /// ```
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.drafts.is_empty()

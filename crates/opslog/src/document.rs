@@ -52,6 +52,11 @@ pub struct Json {
 
 impl Json {
     /// The text.
+    ///
+    /// ```
+    /// let json = opslog::Json::from(r#"{"n":1}"#.to_owned());
+    /// assert_eq!(json.as_str(), r#"{"n":1}"#);
+    /// ```
     pub fn as_str(&self) -> &str {
         slice(&self.buffer, self.start, self.end)
     }
@@ -61,6 +66,13 @@ impl Json {
     /// # Errors
     ///
     /// `InvalidInput` when it does not fit `U`.
+    ///
+    /// ```
+    /// let json = opslog::Json::from(r#"{"n":1}"#.to_owned());
+    /// let value: serde_json::Value = json.decode()?;
+    /// assert_eq!(value["n"], 1);
+    /// # Ok::<(), opslog::Error>(())
+    /// ```
     pub fn decode<U: DeserializeOwned>(&self) -> Result<U> {
         decode(self.as_str())
     }

@@ -36,6 +36,10 @@ pub enum ErrorKind {
 
 impl ErrorKind {
     /// The kind as a stable word, such as `not_found`: for logs, exit statuses and other languages.
+    ///
+    /// ```
+    /// assert_eq!(opslog::ErrorKind::NotFound.as_str(), "not_found");
+    /// ```
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -97,6 +101,12 @@ impl Error {
     }
 
     /// The same error, about the file or object at `path`.
+    ///
+    /// ```
+    /// use opslog::{Error, ErrorKind};
+    /// let error = Error::new(ErrorKind::Corrupt, "the line cannot be read").at_path("ops/ops-1.jsonl");
+    /// assert!(error.to_string().contains("ops-1.jsonl"));
+    /// ```
     #[must_use]
     pub fn at_path(mut self, path: impl Into<PathBuf>) -> Self {
         self.0.path.get_or_insert(path.into());
@@ -104,6 +114,12 @@ impl Error {
     }
 
     /// The same error, at byte `offset` of its file.
+    ///
+    /// ```
+    /// use opslog::{Error, ErrorKind};
+    /// let error = Error::new(ErrorKind::Corrupt, "the line cannot be read").at_path("a").at_offset(42);
+    /// assert_eq!(error.offset(), Some(42));
+    /// ```
     #[must_use]
     pub fn at_offset(mut self, offset: u64) -> Self {
         self.0.offset.get_or_insert(offset);
@@ -111,6 +127,12 @@ impl Error {
     }
 
     /// The same error, at `line` (from 1) of its file.
+    ///
+    /// ```
+    /// use opslog::{Error, ErrorKind};
+    /// let error = Error::new(ErrorKind::Corrupt, "the line cannot be read").at_path("a").at_line(3);
+    /// assert_eq!(error.line(), Some(3));
+    /// ```
     #[must_use]
     pub fn at_line(mut self, line: u64) -> Self {
         self.0.line.get_or_insert(line);
@@ -118,6 +140,13 @@ impl Error {
     }
 
     /// The same error, caused by `source`.
+    ///
+    /// ```
+    /// use std::error::Error as _;
+    /// use opslog::{Error, ErrorKind};
+    /// let error = Error::new(ErrorKind::Corrupt, "the line cannot be read").caused_by(std::fmt::Error);
+    /// assert!(error.source().is_some());
+    /// ```
     #[must_use]
     pub fn caused_by(mut self, source: impl Into<Cause>) -> Self {
         self.0.source = Some(std::sync::Arc::new(source.into()));
@@ -125,42 +154,84 @@ impl Error {
     }
 
     /// What the caller should do about it.
+    ///
+    /// ```
+    /// use opslog::{Error, ErrorKind};
+    /// let error = Error::new(ErrorKind::Corrupt, "the line cannot be read");
+    /// assert_eq!(error.kind(), ErrorKind::Corrupt);
+    /// ```
     #[must_use]
     pub fn kind(&self) -> ErrorKind {
         self.0.kind
     }
 
     /// The message alone, without place and source.
+    ///
+    /// ```
+    /// use opslog::{Error, ErrorKind};
+    /// let error = Error::new(ErrorKind::Corrupt, "the line cannot be read").at_path("a");
+    /// assert_eq!(error.message(), "the line cannot be read");
+    /// ```
     #[must_use]
     pub fn message(&self) -> &str {
         &self.0.message
     }
 
     /// The file or object it is about.
+    ///
+    /// ```
+    /// use opslog::{Error, ErrorKind};
+    /// let error = Error::new(ErrorKind::Corrupt, "the line cannot be read").at_path("a");
+    /// assert_eq!(error.path(), Some(std::path::Path::new("a")));
+    /// ```
     #[must_use]
     pub fn path(&self) -> Option<&Path> {
         self.0.path.as_deref()
     }
 
     /// The line (from 1) of that file.
+    ///
+    /// ```
+    /// use opslog::{Error, ErrorKind};
+    /// let error = Error::new(ErrorKind::Corrupt, "the line cannot be read");
+    /// assert_eq!(error.line(), None);
+    /// ```
     #[must_use]
     pub fn line(&self) -> Option<u64> {
         self.0.line
     }
 
     /// The byte offset in that file.
+    ///
+    /// ```
+    /// use opslog::{Error, ErrorKind};
+    /// let error = Error::new(ErrorKind::Corrupt, "the line cannot be read");
+    /// assert_eq!(error.offset(), None);
+    /// ```
     #[must_use]
     pub fn offset(&self) -> Option<u64> {
         self.0.offset
     }
 
     /// Whether something was asked for that does not exist.
+    ///
+    /// ```
+    /// use opslog::{Error, ErrorKind};
+    /// let error = Error::new(ErrorKind::Corrupt, "the line cannot be read");
+    /// assert!(!error.is_not_found());
+    /// ```
     #[must_use]
     pub fn is_not_found(&self) -> bool {
         self.0.kind == ErrorKind::NotFound
     }
 
     /// Whether another live writer has the store.
+    ///
+    /// ```
+    /// use opslog::{Error, ErrorKind};
+    /// let error = Error::new(ErrorKind::Corrupt, "the line cannot be read");
+    /// assert!(!error.is_locked());
+    /// ```
     #[must_use]
     pub fn is_locked(&self) -> bool {
         self.0.kind == ErrorKind::Locked

@@ -41,6 +41,13 @@ pub enum WriteMode {
 
 impl WriteMode {
     /// `Group` with the usual 50 operations and 100 milliseconds.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use opslog::WriteMode;
+    /// let interval = Duration::from_millis(100);
+    /// assert_eq!(WriteMode::group(), WriteMode::Group { size: 50, interval });
+    /// ```
     #[must_use]
     pub fn group() -> Self {
         Self::Group {
@@ -50,6 +57,13 @@ impl WriteMode {
     }
 
     /// `Async` with the usual 50 operations and 100 milliseconds.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use opslog::WriteMode;
+    /// let interval = Duration::from_millis(100);
+    /// assert_eq!(WriteMode::asynchronous(), WriteMode::Async { size: 50, interval });
+    /// ```
     #[must_use]
     pub fn asynchronous() -> Self {
         Self::Async {

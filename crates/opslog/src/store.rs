@@ -94,6 +94,14 @@ impl<T: Document> Store<T> {
     }
 
     /// All options, to open a store with.
+    ///
+    /// ```
+    /// use opslog::{MemoryBackend, Store};
+    ///
+    /// let store: Store = Store::builder().checkpoint_threshold(500).open_backend(MemoryBackend::new())?;
+    /// assert_eq!(store.count()?, 0);
+    /// # Ok::<(), opslog::Error>(())
+    /// ```
     pub fn builder() -> StoreBuilder<T> {
         StoreBuilder::default()
     }
@@ -121,6 +129,14 @@ impl<T: Document> Store<T> {
     ///
     /// What the last flush or the checkpoint failed with. After a failed checkpoint everything acknowledged is still in the log; after a failed flush the
     /// buffered operations are lost with the handle, as the write mode says. The lock is released in any case.
+    ///
+    /// ```
+    /// # let store: opslog::Store = opslog::Store::in_memory()?;
+    /// store.set("a", &serde_json::json!({"n": 1}))?;
+    /// store.close()?;
+    /// assert_eq!(store.get("a").unwrap_err().kind(), opslog::ErrorKind::Closed);
+    /// # Ok::<(), opslog::Error>(())
+    /// ```
     pub fn close(&self) -> Result<()> {
         self.unwatch();
         self.engine.close()
@@ -148,6 +164,13 @@ impl<T: Document> Store<T> {
     /// # Errors
     ///
     /// `Closed`; those of reading, where documents are on storage.
+    ///
+    /// ```
+    /// # let store: opslog::Store = opslog::Store::in_memory()?;
+    /// store.set("a", &serde_json::json!({"n": 1}))?;
+    /// assert_eq!(store.get_json("a")?.expect("it was set").as_str(), r#"{"n":1}"#);
+    /// # Ok::<(), opslog::Error>(())
+    /// ```
     pub fn get_json(&self, id: &str) -> Result<Option<Json>> {
         self.engine.get_json(id)
     }
@@ -157,6 +180,13 @@ impl<T: Document> Store<T> {
     /// # Errors
     ///
     /// As for [`get_json`](Self::get_json).
+    ///
+    /// ```
+    /// # let store: opslog::Store = opslog::Store::in_memory()?;
+    /// store.set("a", &serde_json::json!({"n": 1}))?;
+    /// assert!(store.has("a")? && !store.has("b")?);
+    /// # Ok::<(), opslog::Error>(())
+    /// ```
     pub fn has(&self, id: &str) -> Result<bool> {
         self.engine.has(id)
     }
@@ -168,6 +198,14 @@ impl<T: Document> Store<T> {
     ///
     /// `InvalidInput` for an empty or too long id, a document that is not a JSON object, contains a number that is not finite, or is nested deeper than 256 levels; `ReadOnly`; `Closed`;
     /// `Unavailable` when the storage refuses (nothing was changed); `Poisoned` after a failed sync.
+    ///
+    /// ```
+    /// # let store: opslog::Store = opslog::Store::in_memory()?;
+    /// store.set("a", &serde_json::json!({"n": 1}))?;
+    /// store.set("a", &serde_json::json!({"n": 2}))?;
+    /// assert_eq!(store.count()?, 1);
+    /// # Ok::<(), opslog::Error>(())
+    /// ```
     pub fn set(&self, id: &str, document: &T) -> Result<()> {
         self.engine.set(id, document)
     }
@@ -193,6 +231,14 @@ impl<T: Document> Store<T> {
     /// # Errors
     ///
     /// `NotFound` when there is none: then nothing is written; otherwise as for [`set`](Self::set).
+    ///
+    /// ```
+    /// # let store: opslog::Store = opslog::Store::in_memory()?;
+    /// store.set("a", &serde_json::json!({"n": 1}))?;
+    /// store.delete("a")?;
+    /// assert!(store.delete("a").unwrap_err().is_not_found());
+    /// # Ok::<(), opslog::Error>(())
+    /// ```
     pub fn delete(&self, id: &str) -> Result<()> {
         self.engine.delete(id)
     }
@@ -202,6 +248,13 @@ impl<T: Document> Store<T> {
     /// # Errors
     ///
     /// `InvalidInput` when one does not fit `T`; `Closed`.
+    ///
+    /// ```
+    /// # let store: opslog::Store = opslog::Store::in_memory()?;
+    /// store.set("a", &serde_json::json!({"n": 1}))?;
+    /// assert_eq!(store.all()?[0]["n"], 1);
+    /// # Ok::<(), opslog::Error>(())
+    /// ```
     pub fn all(&self) -> Result<Vec<Arc<T>>> {
         self.filter(|_, _| true)
     }
@@ -211,6 +264,14 @@ impl<T: Document> Store<T> {
     /// # Errors
     ///
     /// As for [`all`](Self::all).
+    ///
+    /// ```
+    /// # let store: opslog::Store = opslog::Store::in_memory()?;
+    /// store.set("a", &serde_json::json!({"n": 1}))?;
+    /// let (id, document) = &store.entries()?[0];
+    /// assert_eq!((id.as_str(), document["n"].as_i64()), ("a", Some(1)));
+    /// # Ok::<(), opslog::Error>(())
+    /// ```
     pub fn entries(&self) -> Result<Vec<(String, Arc<T>)>> {
         self.view()?.entries()
     }
@@ -239,6 +300,13 @@ impl<T: Document> Store<T> {
     /// # Errors
     ///
     /// `Closed`.
+    ///
+    /// ```
+    /// # let store: opslog::Store = opslog::Store::in_memory()?;
+    /// store.set("a", &serde_json::json!({"n": 1}))?;
+    /// assert_eq!(store.count()?, 1);
+    /// # Ok::<(), opslog::Error>(())
+    /// ```
     pub fn count(&self) -> Result<usize> {
         self.engine.ensure_open()?;
         Ok(self.engine.state().len())
@@ -249,6 +317,13 @@ impl<T: Document> Store<T> {
     /// # Errors
     ///
     /// As for [`all`](Self::all).
+    ///
+    /// ```
+    /// # let store: opslog::Store = opslog::Store::in_memory()?;
+    /// store.set("a", &serde_json::json!({"n": 1}))?;
+    /// assert_eq!(store.count_where(|document, _id| document["n"] == 2)?, 0);
+    /// # Ok::<(), opslog::Error>(())
+    /// ```
     pub fn count_where(&self, predicate: impl FnMut(&T, &str) -> bool) -> Result<usize> {
         self.view()?.count_where(predicate)
     }
@@ -258,6 +333,15 @@ impl<T: Document> Store<T> {
     /// # Errors
     ///
     /// `Closed`.
+    ///
+    /// ```
+    /// # let store: opslog::Store = opslog::Store::in_memory()?;
+    /// store.set("a", &serde_json::json!({"n": 1}))?;
+    /// let view = store.view()?;
+    /// store.delete("a")?;
+    /// assert_eq!((view.len(), store.count()?), (1, 0));
+    /// # Ok::<(), opslog::Error>(())
+    /// ```
     pub fn view(&self) -> Result<View<T>> {
         self.engine.ensure_open()?;
         Ok(View::new(self.engine.state().freeze()))
@@ -346,6 +430,14 @@ impl<T: Document> Store<T> {
     /// # Errors
     ///
     /// `InvalidInput` in `skip_load` mode; `Unavailable` when the storage refuses: then everything is as before.
+    ///
+    /// ```
+    /// # let store: opslog::Store = opslog::Store::in_memory()?;
+    /// store.set("a", &serde_json::json!({"n": 1}))?;
+    /// store.compact()?;
+    /// assert_eq!(store.stats()?.ops_since_checkpoint, 0);
+    /// # Ok::<(), opslog::Error>(())
+    /// ```
     pub fn compact(&self) -> Result<()> {
         self.engine.checkpoint()
     }
@@ -378,6 +470,14 @@ impl<T: Document> Store<T> {
     /// # Errors
     ///
     /// `NotFound` when there is no segment of exactly this name; `Corrupt` when its file is damaged or missing.
+    ///
+    /// ```
+    /// # let store: opslog::Store = opslog::Store::in_memory()?;
+    /// store.set("a", &serde_json::json!({"n": 1}))?;
+    /// store.archive(|_document, id| id == "a", Some("old"))?;
+    /// assert_eq!(store.load_archive("old")?[0].0, "a");
+    /// # Ok::<(), opslog::Error>(())
+    /// ```
     pub fn load_archive(&self, segment: &str) -> Result<Vec<(String, Arc<T>)>> {
         self.engine.load_archive(segment)
     }
@@ -387,6 +487,14 @@ impl<T: Document> Store<T> {
     /// # Errors
     ///
     /// `Closed`.
+    ///
+    /// ```
+    /// # let store: opslog::Store = opslog::Store::in_memory()?;
+    /// store.set("a", &serde_json::json!({"n": 1}))?;
+    /// store.archive(|_document, id| id == "a", Some("old"))?;
+    /// assert_eq!(store.archive_segments()?, ["archive/archive-old.json"]);
+    /// # Ok::<(), opslog::Error>(())
+    /// ```
     pub fn archive_segments(&self) -> Result<Vec<String>> {
         self.engine.archive_segments()
     }
@@ -396,6 +504,14 @@ impl<T: Document> Store<T> {
     /// # Errors
     ///
     /// `Closed`; `Unavailable` when file sizes cannot be read.
+    ///
+    /// ```
+    /// # let store: opslog::Store = opslog::Store::in_memory()?;
+    /// store.set("a", &serde_json::json!({"n": 1}))?;
+    /// let stats = store.stats()?;
+    /// assert_eq!((stats.active_documents, stats.ops_since_checkpoint), (1, 1));
+    /// # Ok::<(), opslog::Error>(())
+    /// ```
     pub fn stats(&self) -> Result<Stats> {
         self.engine.stats()
     }
@@ -405,6 +521,14 @@ impl<T: Document> Store<T> {
     /// # Errors
     ///
     /// `Closed`; those of reading the manifest, in a read-only store.
+    ///
+    /// ```
+    /// # let store: opslog::Store = opslog::Store::in_memory()?;
+    /// store.set("a", &serde_json::json!({"n": 1}))?;
+    /// store.compact()?;
+    /// assert_eq!(store.manifest()?.active_documents, 1);
+    /// # Ok::<(), opslog::Error>(())
+    /// ```
     pub fn manifest(&self) -> Result<ManifestInfo> {
         self.engine.manifest_info()
     }
@@ -414,6 +538,17 @@ impl<T: Document> Store<T> {
     /// # Errors
     ///
     /// `Closed`; those of reading, also of each item.
+    ///
+    /// ```
+    /// # let store: opslog::Store = opslog::Store::in_memory()?;
+    /// store.set("a", &serde_json::json!({"n": 1}))?;
+    /// store.compact()?;
+    /// for document in store.stream_snapshot()? {
+    ///     let (id, json) = document?;
+    ///     assert_eq!((id.as_str(), json.as_str()), ("a", r#"{"n":1}"#));
+    /// }
+    /// # Ok::<(), opslog::Error>(())
+    /// ```
     pub fn stream_snapshot(&self) -> Result<SnapshotStream> {
         self.engine.stream_snapshot()
     }
@@ -423,6 +558,16 @@ impl<T: Document> Store<T> {
     /// # Errors
     ///
     /// As for [`stream_snapshot`](Self::stream_snapshot).
+    ///
+    /// ```
+    /// # let store: opslog::Store = opslog::Store::in_memory()?;
+    /// store.compact()?;
+    /// store.set("a", &serde_json::json!({"n": 1}))?;
+    /// for operation in store.log_ops(opslog::Since::Start)? {
+    ///     assert_eq!(operation?.id, "a");
+    /// }
+    /// # Ok::<(), opslog::Error>(())
+    /// ```
     pub fn log_ops(&self, since: impl Into<Since>) -> Result<OpStream> {
         self.engine.log_ops(since.into())
     }
@@ -432,6 +577,16 @@ impl<T: Document> Store<T> {
     /// # Errors
     ///
     /// Those of reading; the store stays as it was.
+    ///
+    /// ```
+    /// let backend = opslog::MemoryBackend::new();
+    /// let writer: opslog::Store = opslog::Store::builder().open_backend(backend.clone())?;
+    /// let reader: opslog::Store = opslog::Store::builder().read_only(true).open_backend(backend)?;
+    /// writer.set("a", &serde_json::json!({"n": 1}))?;
+    /// reader.refresh()?;
+    /// assert!(reader.has("a")?);
+    /// # Ok::<(), opslog::Error>(())
+    /// ```
     pub fn refresh(&self) -> Result<()> {
         self.engine.refresh()
     }
@@ -441,6 +596,16 @@ impl<T: Document> Store<T> {
     /// # Errors
     ///
     /// As for `refresh`.
+    ///
+    /// ```
+    /// let backend = opslog::MemoryBackend::new();
+    /// let writer: opslog::Store = opslog::Store::builder().open_backend(backend.clone())?;
+    /// let reader: opslog::Store = opslog::Store::builder().read_only(true).open_backend(backend)?;
+    /// writer.set("a", &serde_json::json!({"n": 1}))?;
+    /// assert_eq!(reader.tail()?.operations[0].id, "a");
+    /// assert!(reader.tail()?.operations.is_empty());
+    /// # Ok::<(), opslog::Error>(())
+    /// ```
     pub fn tail(&self) -> Result<Tail> {
         self.engine.tail()
     }
@@ -451,6 +616,23 @@ impl<T: Document> Store<T> {
     /// # Errors
     ///
     /// `Closed`; `Unavailable` when the system cannot start a thread.
+    ///
+    /// ```
+    /// use std::{sync::mpsc, time::Duration};
+    ///
+    /// let backend = opslog::MemoryBackend::new();
+    /// let writer: opslog::Store = opslog::Store::builder().open_backend(backend.clone())?;
+    /// let reader: opslog::Store = opslog::Store::builder().read_only(true).open_backend(backend)?;
+    /// let (sender, receiver) = mpsc::channel();
+    /// reader.watch(Duration::from_millis(5), move |news| {
+    ///     let _ = sender.send(news);
+    /// })?;
+    /// writer.set("a", &serde_json::json!({"n": 1}))?;
+    /// let news = receiver.recv().expect("the watch goes on")?;
+    /// assert_eq!(news.operations[0].id, "a");
+    /// reader.unwatch();
+    /// # Ok::<(), opslog::Error>(())
+    /// ```
     pub fn watch(
         &self,
         interval: Duration,
@@ -464,6 +646,13 @@ impl<T: Document> Store<T> {
     }
 
     /// Ends [`watch`](Self::watch). When it returns, no callback is running, unless it was called from one.
+    ///
+    /// ```
+    /// # let store: opslog::Store = opslog::Store::in_memory()?;
+    /// store.watch(std::time::Duration::from_secs(1), |_news| {})?;
+    /// store.unwatch();
+    /// # Ok::<(), opslog::Error>(())
+    /// ```
     pub fn unwatch(&self) {
         let watch = lock(&self.threads.watch).take();
         drop(watch);
@@ -474,6 +663,17 @@ impl<T: Document> Store<T> {
     /// # Errors
     ///
     /// `Unavailable` when the storage refuses: what was accepted stays buffered and is tried again; `Poisoned` after a failed sync.
+    ///
+    /// ```
+    /// use opslog::{MemoryBackend, Store, WriteMode};
+    ///
+    /// let store: Store = Store::builder()
+    ///     .write_mode(WriteMode::asynchronous())
+    ///     .open_backend(MemoryBackend::new())?;
+    /// store.set("a", &serde_json::json!({"n": 1}))?;
+    /// store.flush()?;
+    /// # Ok::<(), opslog::Error>(())
+    /// ```
     pub fn flush(&self) -> Result<()> {
         self.engine.flush()
     }
@@ -483,16 +683,37 @@ impl<T: Document> Store<T> {
     /// # Errors
     ///
     /// As for `flush`.
+    ///
+    /// ```
+    /// # let store: opslog::Store = opslog::Store::in_memory()?;
+    /// store.sync()?;
+    /// # Ok::<(), opslog::Error>(())
+    /// ```
     pub fn sync(&self) -> Result<()> {
         self.flush()
     }
 
     /// What recovery left out when the store was opened.
+    ///
+    /// ```
+    /// # let store: opslog::Store = opslog::Store::in_memory()?;
+    /// assert!(store.open_report().damage.is_empty());
+    /// # Ok::<(), opslog::Error>(())
+    /// ```
     pub fn open_report(&self) -> &OpenReport {
         &self.engine.report
     }
 
     /// The storage under the store, for blobs.
+    ///
+    /// ```
+    /// use opslog::Blobs;
+    ///
+    /// # let store: opslog::Store = opslog::Store::in_memory()?;
+    /// store.backend().write_blob("notes/a.txt", b"hello")?;
+    /// assert_eq!(store.backend().read_blob("notes/a.txt")?, b"hello");
+    /// # Ok::<(), opslog::Error>(())
+    /// ```
     pub fn backend(&self) -> &dyn Backend {
         &*self.engine.backend
     }
@@ -536,6 +757,10 @@ impl<T: Document> Default for StoreBuilder<T> {
 impl<T: Document> StoreBuilder<T> {
     /// Makes a checkpoint after this many operations. Default: 100, or as many as the snapshot has documents, whichever is more, so
     /// that the cost per write does not grow with the store.
+    ///
+    /// ```
+    /// let builder = opslog::Store::<serde_json::Value>::builder().checkpoint_threshold(10_000);
+    /// ```
     #[must_use]
     pub fn checkpoint_threshold(mut self, operations: u64) -> Self {
         self.options.checkpoint_threshold = Some(operations);
@@ -543,6 +768,10 @@ impl<T: Document> StoreBuilder<T> {
     }
 
     /// Whether `close` makes a checkpoint where that costs less than replaying the log. Default: true.
+    ///
+    /// ```
+    /// let builder = opslog::Store::<serde_json::Value>::builder().checkpoint_on_close(false);
+    /// ```
     #[must_use]
     pub fn checkpoint_on_close(mut self, yes: bool) -> Self {
         self.options.checkpoint_on_close = yes;
@@ -550,6 +779,11 @@ impl<T: Document> StoreBuilder<T> {
     }
 
     /// Where automatic checkpoints are made. Default: in the background.
+    ///
+    /// ```
+    /// use opslog::{CheckpointMode, Store};
+    /// let builder = Store::<serde_json::Value>::builder().checkpoint_mode(CheckpointMode::Blocking);
+    /// ```
     #[must_use]
     pub fn checkpoint_mode(mut self, mode: CheckpointMode) -> Self {
         self.options.checkpoint_mode = mode;
@@ -558,6 +792,10 @@ impl<T: Document> StoreBuilder<T> {
 
     /// The version of the application's documents, at least 1. A store of a lower version is migrated, one of a higher is refused. Default: whatever the
     /// store has; 1 for a new one.
+    ///
+    /// ```
+    /// let builder = opslog::Store::<serde_json::Value>::builder().version(2);
+    /// ```
     #[must_use]
     pub fn version(mut self, version: u32) -> Self {
         self.options.version = Some(version);
@@ -566,6 +804,22 @@ impl<T: Document> StoreBuilder<T> {
 
     /// How a document of an older version becomes one of the present [`version`](Self::version): gets the document and the store's old version. When it
     /// fails for one document the open fails, and nothing is changed.
+    ///
+    /// ```
+    /// let backend = opslog::MemoryBackend::new();
+    /// let store: opslog::Store = opslog::Store::builder().open_backend(backend.clone())?;
+    /// store.set("a", &serde_json::json!({"n": 1}))?;
+    /// store.close()?;
+    /// let store: opslog::Store = opslog::Store::builder()
+    ///     .version(2)
+    ///     .migrate(|mut document, _from| {
+    ///         document["migrated"] = true.into();
+    ///         Ok(document)
+    ///     })
+    ///     .open_backend(backend)?;
+    /// assert_eq!(store.get("a")?.expect("it was set")["migrated"], true);
+    /// # Ok::<(), opslog::Error>(())
+    /// ```
     #[must_use]
     pub fn migrate(
         mut self,
@@ -583,6 +837,13 @@ impl<T: Document> StoreBuilder<T> {
     }
 
     /// Opens without a lock, beside a writer, and never writes. Default: false.
+    ///
+    /// ```
+    /// let missing = opslog::Store::<serde_json::Value>::builder()
+    ///     .read_only(true)
+    ///     .open_backend(opslog::MemoryBackend::new());
+    /// assert!(missing.unwrap_err().is_not_found());
+    /// ```
     #[must_use]
     pub fn read_only(mut self, yes: bool) -> Self {
         self.options.read_only = yes;
@@ -590,6 +851,14 @@ impl<T: Document> StoreBuilder<T> {
     }
 
     /// Opens for writing without loading documents: reads see only what was written since, and no checkpoint is made. Default: false.
+    ///
+    /// ```
+    /// let backend = opslog::MemoryBackend::new();
+    /// let store: opslog::Store = opslog::Store::builder().skip_load(true).open_backend(backend)?;
+    /// store.set("a", &serde_json::json!({"n": 1}))?;
+    /// assert!(store.compact().is_err());
+    /// # Ok::<(), opslog::Error>(())
+    /// ```
     #[must_use]
     pub fn skip_load(mut self, yes: bool) -> Self {
         self.options.skip_load = yes;
@@ -597,6 +866,13 @@ impl<T: Document> StoreBuilder<T> {
     }
 
     /// Whether a store that does not exist is created. Default: true.
+    ///
+    /// ```
+    /// let missing = opslog::Store::<serde_json::Value>::builder()
+    ///     .create(false)
+    ///     .open_backend(opslog::MemoryBackend::new());
+    /// assert!(missing.unwrap_err().is_not_found());
+    /// ```
     #[must_use]
     pub fn create(mut self, yes: bool) -> Self {
         self.options.create = yes;
@@ -604,6 +880,11 @@ impl<T: Document> StoreBuilder<T> {
     }
 
     /// When a write returns, and so what a crash can take. Default: `Immediate`.
+    ///
+    /// ```
+    /// use opslog::{Store, WriteMode};
+    /// let builder = Store::<serde_json::Value>::builder().write_mode(WriteMode::group());
+    /// ```
     #[must_use]
     pub fn write_mode(mut self, mode: WriteMode) -> Self {
         self.options.write_mode = mode;
@@ -612,6 +893,12 @@ impl<T: Document> StoreBuilder<T> {
 
     /// Leaves syncing to the operating system: what was acknowledged survives a killed process, and not a power cut. This is what
     /// the npm package promises. Only for stores in a directory. Default: false.
+    ///
+    /// ```
+    /// # let directory = tempfile::tempdir()?;
+    /// let store: opslog::Store = opslog::Store::builder().os_buffered(true).open(directory.path())?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn os_buffered(mut self, yes: bool) -> Self {
         self.options.os_buffered = yes;
@@ -619,6 +906,13 @@ impl<T: Document> StoreBuilder<T> {
     }
 
     /// How long replaced logs are kept for history and undo. Default: for ever.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use opslog::{Retention, Store};
+    /// let month = Duration::from_secs(30 * 24 * 3600);
+    /// let builder = Store::<serde_json::Value>::builder().history_retention(Retention::Age(month));
+    /// ```
     #[must_use]
     pub fn history_retention(mut self, retention: Retention) -> Self {
         self.options.retention = retention;
@@ -626,6 +920,11 @@ impl<T: Document> StoreBuilder<T> {
     }
 
     /// How undo takes back a commit. Default: by cutting it off the log where possible.
+    ///
+    /// ```
+    /// use opslog::{Store, UndoMode};
+    /// let builder = Store::<serde_json::Value>::builder().undo_mode(UndoMode::Append);
+    /// ```
     #[must_use]
     pub fn undo_mode(mut self, mode: UndoMode) -> Self {
         self.options.undo_mode = mode;
@@ -633,6 +932,10 @@ impl<T: Document> StoreBuilder<T> {
     }
 
     /// Whether to refuse to open a store whose log is damaged, instead of leaving the damaged part out and reporting it. Default: false.
+    ///
+    /// ```
+    /// let builder = opslog::Store::<serde_json::Value>::builder().strict(true);
+    /// ```
     #[must_use]
     pub fn strict(mut self, yes: bool) -> Self {
         self.options.strict = yes;
@@ -640,6 +943,15 @@ impl<T: Document> StoreBuilder<T> {
     }
 
     /// Where documents are while the store is open. Default: in memory.
+    ///
+    /// ```
+    /// # let directory = tempfile::tempdir()?;
+    /// use opslog::{Residency, Store};
+    /// let store: Store = Store::builder()
+    ///     .residency(Residency::OnDemand { cache_bytes: 64 << 20 })
+    ///     .open(directory.path())?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn residency(mut self, residency: Residency) -> Self {
         self.options.residency = residency;
@@ -661,6 +973,12 @@ impl<T: Document> StoreBuilder<T> {
     /// # Errors
     ///
     /// As for [`Store::open`].
+    ///
+    /// ```
+    /// let store: opslog::Store = opslog::Store::builder().open_backend(opslog::MemoryBackend::new())?;
+    /// assert_eq!(store.count()?, 0);
+    /// # Ok::<(), opslog::Error>(())
+    /// ```
     pub fn open_backend(self, backend: impl Backend) -> Result<Store<T>> {
         let engine = open::open(self.options, Arc::new(backend))?;
         let threads = Arc::new(Threads {

@@ -67,6 +67,12 @@ impl SnapshotStream {
     }
 
     /// The version of the application's documents in the snapshot.
+    ///
+    /// ```
+    /// # let store: opslog::Store = opslog::Store::in_memory()?;
+    /// assert_eq!(store.stream_snapshot()?.version(), 1);
+    /// # Ok::<(), opslog::Error>(())
+    /// ```
     #[must_use]
     pub fn version(&self) -> u32 {
         self.version

@@ -78,6 +78,13 @@ pub fn verify(path: impl AsRef<Path>) -> Result<VerifyReport> {
 /// # Errors
 ///
 /// As for `verify`.
+///
+/// ```
+/// # let store: opslog::Store = opslog::Store::in_memory()?;
+/// store.set("a", &serde_json::json!({"n": 1}))?;
+/// assert!(opslog::verify_backend(store.backend())?.is_sound());
+/// # Ok::<(), opslog::Error>(())
+/// ```
 pub fn verify_backend(backend: &dyn Backend) -> Result<VerifyReport> {
     let mut tries = 0;
     loop {

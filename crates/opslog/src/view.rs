@@ -35,18 +35,44 @@ impl<T: Document> View<T> {
     }
 
     /// The number of documents.
+    ///
+    /// ```
+    /// # let store: opslog::Store = opslog::Store::in_memory()?;
+    /// store.set("a", &serde_json::json!({"n": 1}))?;
+    /// let view = store.view()?;
+    /// assert_eq!(view.len(), 1);
+    /// # Ok::<(), opslog::Error>(())
+    /// ```
     #[must_use]
     pub fn len(&self) -> usize {
         self.frozen.len()
     }
 
     /// Whether there are none.
+    ///
+    /// ```
+    /// # let store: opslog::Store = opslog::Store::in_memory()?;
+    /// store.set("a", &serde_json::json!({"n": 1}))?;
+    /// let view = store.view()?;
+    /// assert!(!view.is_empty());
+    /// # Ok::<(), opslog::Error>(())
+    /// ```
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
     /// The documents, in insertion order. An item is an error only where documents are read from storage.
+    ///
+    /// ```
+    /// # let store: opslog::Store = opslog::Store::in_memory()?;
+    /// store.set("a", &serde_json::json!({"n": 1}))?;
+    /// let view = store.view()?;
+    /// for entry in view.iter() {
+    ///     assert_eq!(entry?.id(), "a");
+    /// }
+    /// # Ok::<(), opslog::Error>(())
+    /// ```
     pub fn iter(&self) -> impl Iterator<Item = Result<Entry<T>>> + use<'_, T> {
         self.frozen
             .iter()
@@ -100,12 +126,30 @@ impl<T: Document> View<T> {
 
 impl<T: Document> Entry<T> {
     /// The document's id.
+    ///
+    /// ```
+    /// # let store: opslog::Store = opslog::Store::in_memory()?;
+    /// store.set("a", &serde_json::json!({"n": 1}))?;
+    /// let view = store.view()?;
+    /// let entry = view.iter().next().expect("one document")?;
+    /// assert_eq!(entry.id(), "a");
+    /// # Ok::<(), opslog::Error>(())
+    /// ```
     #[must_use]
     pub fn id(&self) -> &str {
         self.document.id()
     }
 
     /// The document's JSON text.
+    ///
+    /// ```
+    /// # let store: opslog::Store = opslog::Store::in_memory()?;
+    /// store.set("a", &serde_json::json!({"n": 1}))?;
+    /// let view = store.view()?;
+    /// let entry = view.iter().next().expect("one document")?;
+    /// assert_eq!(entry.json().as_str(), r#"{"n":1}"#);
+    /// # Ok::<(), opslog::Error>(())
+    /// ```
     #[must_use]
     pub fn json(&self) -> Json {
         self.document.json()
@@ -116,6 +160,15 @@ impl<T: Document> Entry<T> {
     /// # Errors
     ///
     /// `InvalidInput` when it does not fit `T`.
+    ///
+    /// ```
+    /// # let store: opslog::Store = opslog::Store::in_memory()?;
+    /// store.set("a", &serde_json::json!({"n": 1}))?;
+    /// let view = store.view()?;
+    /// let entry = view.iter().next().expect("one document")?;
+    /// assert_eq!(entry.document()?["n"], 1);
+    /// # Ok::<(), opslog::Error>(())
+    /// ```
     pub fn document(&self) -> Result<Arc<T>> {
         self.document.decoded().map(Arc::clone)
     }
