@@ -482,7 +482,10 @@ fn copy(from: &FsBackend, to: &MemoryBackend) {
 
 /// The real documents, or made ones where the file is not there.
 fn documents() -> Vec<Value> {
-    match std::fs::read_to_string("/work/shared/data/packages.jsonl") {
+    match std::fs::read_to_string(concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/../../../shared/data/packages.jsonl"
+    )) {
         Ok(text) => text
             .lines()
             .map(|line| serde_json::from_str(line).unwrap())

@@ -51,10 +51,16 @@ impl<'o> Lines<'o> {
         }
     }
 
-    /// The next line; `None` at the end of the file.
+    /// The next line that is not empty; `None` at the end of the file.
     pub(crate) fn next(&mut self) -> Result<Option<Line<'_>>> {
         let mut searched = self.start;
         loop {
+            if searched == self.start {
+                // The padding of a log is one long run of newlines: passed over at once, not line by line.
+                let unread = self.buffer.get(self.start..self.filled).unwrap_or_default();
+                self.start += unread.iter().take_while(|byte| **byte == b'\n').count();
+                searched = self.start;
+            }
             let unsearched = self.buffer.get(searched..self.filled).unwrap_or_default();
             if let Some(found) = memchr::memchr(b'\n', unsearched) {
                 let end = searched + found;
