@@ -12,6 +12,17 @@ use crate::{Json, Result};
 /// The operations of a batch while it is being put together; see [`Store::batch`](crate::Store::batch).
 ///
 /// Reads see the batch's own writes on top of the store as it was when the batch began.
+///
+/// ```
+/// # let store: opslog::Store = opslog::Store::in_memory()?;
+/// store.batch(|batch| {
+///     batch.set("a", &serde_json::json!({"n": 1}))?;
+///     batch.set("b", &serde_json::json!({"n": 2}))
+/// })?;
+/// assert!(store.undo()?);
+/// assert_eq!(store.count()?, 0);
+/// # Ok::<(), opslog::Error>(())
+/// ```
 pub struct Batch<'e, T> {
     engine: &'e Engine<T>,
     drafts: Drafts<T>,

@@ -28,6 +28,16 @@ pub trait Blobs {
     /// # Errors
     ///
     /// `InvalidInput` for a path that is not allowed; `Unavailable` if the storage refuses.
+    ///
+    /// ```
+    /// use opslog::Blobs;
+    ///
+    /// let backend = opslog::MemoryBackend::new();
+    /// backend.write_blob("notes/a.txt", b"hello")?;
+    /// assert!(backend.write_blob("manifest.json", b"no").is_err());
+    /// assert!(backend.write_blob("../outside", b"no").is_err());
+    /// # Ok::<(), opslog::Error>(())
+    /// ```
     fn write_blob(&self, path: &str, bytes: &[u8]) -> Result<()>;
 
     /// The whole content of a blob.
@@ -35,6 +45,15 @@ pub trait Blobs {
     /// # Errors
     ///
     /// `NotFound`, and as for `write_blob`.
+    ///
+    /// ```
+    /// use opslog::Blobs;
+    ///
+    /// let backend = opslog::MemoryBackend::new();
+    /// backend.write_blob("notes/a.txt", b"hello")?;
+    /// assert_eq!(backend.read_blob("notes/a.txt")?, b"hello");
+    /// # Ok::<(), opslog::Error>(())
+    /// ```
     fn read_blob(&self, path: &str) -> Result<Vec<u8>>;
 
     /// `length` bytes of a blob from `offset` on: fewer, or none, where it ends before.
@@ -42,6 +61,15 @@ pub trait Blobs {
     /// # Errors
     ///
     /// `NotFound`, and as for `write_blob`.
+    ///
+    /// ```
+    /// use opslog::Blobs;
+    ///
+    /// let backend = opslog::MemoryBackend::new();
+    /// backend.write_blob("notes/a.txt", b"hello")?;
+    /// assert_eq!(backend.read_blob_range("notes/a.txt", 3, 100)?, b"lo");
+    /// # Ok::<(), opslog::Error>(())
+    /// ```
     fn read_blob_range(&self, path: &str, offset: u64, length: usize) -> Result<Vec<u8>>;
 
     /// The names, sorted, of the blobs and directories directly inside the directory `prefix` (`""` for the store's own); none if there is
@@ -50,6 +78,15 @@ pub trait Blobs {
     /// # Errors
     ///
     /// As for `write_blob`.
+    ///
+    /// ```
+    /// use opslog::Blobs;
+    ///
+    /// let backend = opslog::MemoryBackend::new();
+    /// backend.write_blob("notes/a.txt", b"hello")?;
+    /// assert_eq!(backend.list_blobs("notes")?, ["a.txt"]);
+    /// # Ok::<(), opslog::Error>(())
+    /// ```
     fn list_blobs(&self, prefix: &str) -> Result<Vec<String>>;
 
     /// Removes a blob.
@@ -57,6 +94,16 @@ pub trait Blobs {
     /// # Errors
     ///
     /// `NotFound`, and as for `write_blob`.
+    ///
+    /// ```
+    /// use opslog::Blobs;
+    ///
+    /// let backend = opslog::MemoryBackend::new();
+    /// backend.write_blob("notes/a.txt", b"hello")?;
+    /// backend.delete_blob("notes/a.txt")?;
+    /// assert!(backend.delete_blob("notes/a.txt").unwrap_err().is_not_found());
+    /// # Ok::<(), opslog::Error>(())
+    /// ```
     fn delete_blob(&self, path: &str) -> Result<()>;
 
     /// Removes all blobs inside the directory `prefix`, however deep. A directory that does not exist is a success. When it
@@ -65,6 +112,16 @@ pub trait Blobs {
     /// # Errors
     ///
     /// As for `write_blob`.
+    ///
+    /// ```
+    /// use opslog::Blobs;
+    ///
+    /// let backend = opslog::MemoryBackend::new();
+    /// backend.write_blob("notes/a.txt", b"hello")?;
+    /// backend.delete_blob_dir("notes")?;
+    /// assert!(backend.list_blobs("notes")?.is_empty());
+    /// # Ok::<(), opslog::Error>(())
+    /// ```
     fn delete_blob_dir(&self, prefix: &str) -> Result<()>;
 }
 

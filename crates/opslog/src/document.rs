@@ -14,6 +14,11 @@ use crate::format::json;
 use crate::{Error, Result};
 
 /// The longest id, in bytes of UTF-8.
+///
+/// ```
+/// let id = "x".repeat(opslog::MAX_ID_BYTES + 1);
+/// assert!(opslog::check_document(&id, "{}").is_err());
+/// ```
 pub const MAX_ID_BYTES: usize = 65_536;
 
 /// The largest document, in bytes of JSON.
@@ -27,6 +32,19 @@ const DEPTH_MAX: usize = 256;
 /// Types that a [`Store`](crate::Store) can hold: anything that serde turns into a JSON object and back.
 ///
 /// Implemented for every type that can be; `serde_json::Value` and `Box<serde_json::value::RawValue>` (raw JSON) among them.
+///
+/// ```
+/// use serde::{Deserialize, Serialize};
+///
+/// #[derive(Serialize, Deserialize)]
+/// struct Task {
+///     title: String,
+/// }
+///
+/// fn is_document<T: opslog::Document>() {}
+/// is_document::<Task>();
+/// is_document::<serde_json::Value>();
+/// ```
 pub trait Document: Serialize + DeserializeOwned + Send + Sync + 'static {}
 
 impl<T: Serialize + DeserializeOwned + Send + Sync + 'static> Document for T {}

@@ -4,11 +4,30 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 /// The result of every fallible call of this crate.
+///
+/// ```
+/// fn first(store: &opslog::Store) -> opslog::Result<Option<String>> {
+///     Ok(store.entries()?.into_iter().next().map(|(id, _)| id))
+/// }
+/// # let store: opslog::Store = opslog::Store::in_memory()?;
+/// assert_eq!(first(&store)?, None);
+/// # Ok::<(), opslog::Error>(())
+/// ```
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 type Cause = Box<dyn std::error::Error + Send + Sync + 'static>;
 
 /// What went wrong, sorted by what the caller should do about it.
+///
+/// ```
+/// use opslog::{ErrorKind, Store};
+/// let store: Store = Store::in_memory()?;
+/// match store.delete("a").unwrap_err().kind() {
+///     ErrorKind::NotFound => {}
+///     other => panic!("{other:?}"),
+/// }
+/// # Ok::<(), opslog::Error>(())
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ErrorKind {

@@ -20,6 +20,13 @@ use crate::oplog::{self, LogLine, Start};
 use crate::{Error, ErrorKind, Result, time};
 
 /// What came since the last look.
+///
+/// ```
+/// # let store: opslog::Store = opslog::Store::in_memory()?;
+/// let tail = store.tail()?;
+/// assert!(tail.operations.is_empty() && !tail.rewound);
+/// # Ok::<(), opslog::Error>(())
+/// ```
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Tail {

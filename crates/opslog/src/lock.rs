@@ -73,6 +73,15 @@ impl DirectoryLock {
     ///
     /// `Locked` while somebody else has it, with the holder's process id in the message; `NotFound` if there is no such directory;
     /// `Unavailable` if its files cannot be written.
+    ///
+    /// ```
+    /// # let directory = tempfile::tempdir()?;
+    /// let lock = opslog::DirectoryLock::acquire(directory.path())?;
+    /// assert!(opslog::DirectoryLock::acquire(directory.path()).unwrap_err().is_locked());
+    /// drop(lock);
+    /// assert!(opslog::DirectoryLock::acquire(directory.path()).is_ok());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn acquire(path: impl AsRef<Path>) -> Result<Self> {
         let file_system = Arc::new(Uninterrupted(Arc::new(RealFileSystem)));
         Self::acquire_on(file_system, path.as_ref())

@@ -11,6 +11,14 @@ use crate::oplog::LogLine;
 use crate::{Error, Result, delta, time};
 
 /// One set or delete, as the log has it.
+///
+/// ```
+/// # let store: opslog::Store = opslog::Store::in_memory()?;
+/// store.set("a", &serde_json::json!({"n": 1}))?;
+/// let operation = &store.history("a")?[0];
+/// assert_eq!((operation.kind, operation.prev.is_none()), (opslog::OpKind::Set, true));
+/// # Ok::<(), opslog::Error>(())
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Operation {
@@ -175,6 +183,15 @@ impl FromStr for Cursor {
 }
 
 /// From where on operations are asked for.
+///
+/// ```
+/// use opslog::{Since, Timestamp};
+/// # let store: opslog::Store = opslog::Store::in_memory()?;
+/// store.set("a", &serde_json::json!({"n": 1}))?;
+/// assert_eq!(store.ops(Since::Start)?.len(), 1);
+/// assert!(store.ops(Timestamp::now())?.is_empty());
+/// # Ok::<(), opslog::Error>(())
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Since {

@@ -25,6 +25,12 @@ use crate::{Error, ErrorKind, Result, load, paths, time};
 const READ_TRIES: usize = 20;
 
 /// What recovery found when the store was opened.
+///
+/// ```
+/// # let store: opslog::Store = opslog::Store::in_memory()?;
+/// assert_eq!(store.open_report(), &opslog::OpenReport::default());
+/// # Ok::<(), opslog::Error>(())
+/// ```
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct OpenReport {
@@ -33,6 +39,14 @@ pub struct OpenReport {
 }
 
 /// A part of a log that was left out when the store was opened.
+///
+/// ```
+/// # let store: opslog::Store = opslog::Store::in_memory()?;
+/// for damage in &store.open_report().damage {
+///     panic!("{} at byte {}: {}", damage.path, damage.offset, damage.reason);
+/// }
+/// # Ok::<(), opslog::Error>(())
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct DamageReport {

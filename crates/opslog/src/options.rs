@@ -17,6 +17,14 @@ type Failure = Box<dyn std::error::Error + Send + Sync>;
 /// | `Async` | as `Group`, and never waits for the disk unless the buffer is full | what was not flushed | the same |
 ///
 /// What was lost is always the newest: the surviving operations are a prefix, and no batch is cut.
+///
+/// ```
+/// use std::time::Duration;
+/// use opslog::{MemoryBackend, Store, WriteMode};
+/// let mode = WriteMode::Group { size: 200, interval: Duration::from_millis(20) };
+/// let store: Store = Store::builder().write_mode(mode).open_backend(MemoryBackend::new())?;
+/// # Ok::<(), opslog::Error>(())
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub enum WriteMode {
@@ -78,6 +86,17 @@ impl WriteMode {
 }
 
 /// How long replaced logs are kept, and so how far `history`, `ops` and `undo` reach back across checkpoints.
+///
+/// ```
+/// use opslog::{MemoryBackend, Retention, Store};
+/// let store: Store = Store::builder()
+///     .history_retention(Retention::None)
+///     .open_backend(MemoryBackend::new())?;
+/// store.set("a", &serde_json::json!({"n": 1}))?;
+/// store.compact()?;
+/// assert!(store.history("a")?.is_empty());
+/// # Ok::<(), opslog::Error>(())
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub enum Retention {
@@ -93,6 +112,17 @@ pub enum Retention {
 }
 
 /// How `undo` takes back the newest commit.
+///
+/// ```
+/// use opslog::{MemoryBackend, Store, UndoMode};
+/// let store: Store = Store::builder()
+///     .undo_mode(UndoMode::Append)
+///     .open_backend(MemoryBackend::new())?;
+/// store.set("a", &serde_json::json!({"n": 1}))?;
+/// store.undo()?;
+/// assert_eq!(store.history("a")?.len(), 2);
+/// # Ok::<(), opslog::Error>(())
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub enum UndoMode {
@@ -104,6 +134,17 @@ pub enum UndoMode {
 }
 
 /// Where the automatic checkpoint is made.
+///
+/// ```
+/// use opslog::{CheckpointMode, MemoryBackend, Store};
+/// let store: Store = Store::builder()
+///     .checkpoint_mode(CheckpointMode::Blocking)
+///     .checkpoint_threshold(1)
+///     .open_backend(MemoryBackend::new())?;
+/// store.set("a", &serde_json::json!({"n": 1}))?;
+/// assert_eq!(store.stats()?.ops_since_checkpoint, 0);
+/// # Ok::<(), opslog::Error>(())
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub enum CheckpointMode {
@@ -115,6 +156,16 @@ pub enum CheckpointMode {
 }
 
 /// Where documents are while the store is open.
+///
+/// ```
+/// use opslog::{MemoryBackend, Residency, Store};
+/// let store: Store = Store::builder()
+///     .residency(Residency::OnDemand { cache_bytes: 1 << 20 })
+///     .open_backend(MemoryBackend::new())?;
+/// store.set("a", &serde_json::json!({"n": 1}))?;
+/// assert!(store.has("a")?);
+/// # Ok::<(), opslog::Error>(())
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub enum Residency {

@@ -12,6 +12,13 @@ use crate::open::read_manifest;
 use crate::{Error, Result, time};
 
 /// Figures about a store; see [`Store::stats`](crate::Store::stats).
+///
+/// ```
+/// # let store: opslog::Store = opslog::Store::in_memory()?;
+/// store.set("a", &serde_json::json!({"n": 1}))?;
+/// assert_eq!(store.stats()?.active_documents, 1);
+/// # Ok::<(), opslog::Error>(())
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Stats {
@@ -40,6 +47,15 @@ pub struct Stats {
 }
 
 /// When a checkpoint was made, and what it cost.
+///
+/// ```
+/// # let store: opslog::Store = opslog::Store::in_memory()?;
+/// store.set("a", &serde_json::json!({"n": 1}))?;
+/// store.compact()?;
+/// let checkpoint = store.stats()?.last_checkpoint.expect("one was made");
+/// assert!(checkpoint.bytes > 0);
+/// # Ok::<(), opslog::Error>(())
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct CheckpointStats {
@@ -52,6 +68,12 @@ pub struct CheckpointStats {
 }
 
 /// What a manifest says; see [`Store::manifest`](crate::Store::manifest).
+///
+/// ```
+/// # let store: opslog::Store = opslog::Store::in_memory()?;
+/// assert_eq!(store.manifest()?.version, 1);
+/// # Ok::<(), opslog::Error>(())
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ManifestInfo {

@@ -963,6 +963,12 @@ impl<T: Document> StoreBuilder<T> {
     /// # Errors
     ///
     /// As for [`Store::open`].
+    ///
+    /// ```
+    /// # let directory = tempfile::tempdir()?;
+    /// let store: opslog::Store = opslog::Store::builder().open(directory.path())?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn open(self, path: impl AsRef<Path>) -> Result<Store<T>> {
         let backend = FsBackend::new(path.as_ref()).with_os_buffered(self.options.os_buffered);
         self.open_backend(backend)

@@ -17,6 +17,14 @@ const PIECE: usize = 1 << 20;
 const TRIES: usize = 20;
 
 /// The documents of a snapshot, in insertion order; see [`Store::stream_snapshot`](crate::Store::stream_snapshot).
+///
+/// ```
+/// # let store: opslog::Store = opslog::Store::in_memory()?;
+/// store.set("a", &serde_json::json!({"n": 1}))?;
+/// store.compact()?;
+/// assert_eq!(store.stream_snapshot()?.count(), 1);
+/// # Ok::<(), opslog::Error>(())
+/// ```
 pub struct SnapshotStream {
     object: Box<dyn Object>,
     name: String,
@@ -176,6 +184,13 @@ pub fn stream_snapshot_file(path: impl AsRef<Path>) -> Result<SnapshotStream> {
 }
 
 /// The operations after a snapshot; see [`Store::log_ops`](crate::Store::log_ops).
+///
+/// ```
+/// # let store: opslog::Store = opslog::Store::in_memory()?;
+/// store.set("a", &serde_json::json!({"n": 1}))?;
+/// assert_eq!(store.log_ops(opslog::Since::Start)?.count(), 1);
+/// # Ok::<(), opslog::Error>(())
+/// ```
 pub struct OpStream {
     object: Box<dyn Object>,
     since: Since,

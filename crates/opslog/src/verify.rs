@@ -17,6 +17,12 @@ const TRIES: usize = 20;
 const LISTED: usize = 100;
 
 /// What [`verify`] found.
+///
+/// ```
+/// # let store: opslog::Store = opslog::Store::in_memory()?;
+/// assert!(opslog::verify_backend(store.backend())?.is_sound());
+/// # Ok::<(), opslog::Error>(())
+/// ```
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct VerifyReport {
@@ -25,6 +31,13 @@ pub struct VerifyReport {
 }
 
 /// What was found in one file.
+///
+/// ```
+/// # let store: opslog::Store = opslog::Store::in_memory()?;
+/// let report = opslog::verify_backend(store.backend())?;
+/// assert_eq!(report.files[0].path, "manifest.json");
+/// # Ok::<(), opslog::Error>(())
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct FileCheck {

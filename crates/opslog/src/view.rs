@@ -25,6 +25,16 @@ pub struct View<T> {
 }
 
 /// One document of a [`View`].
+///
+/// ```
+/// # let store: opslog::Store = opslog::Store::in_memory()?;
+/// store.set("a", &serde_json::json!({"n": 1}))?;
+/// for entry in store.view()?.iter() {
+///     let entry = entry?;
+///     assert_eq!((entry.id(), entry.json().as_str()), ("a", r#"{"n":1}"#));
+/// }
+/// # Ok::<(), opslog::Error>(())
+/// ```
 pub struct Entry<T> {
     document: Stored<T>,
 }

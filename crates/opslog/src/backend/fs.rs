@@ -63,6 +63,13 @@ enum Durability {
 
 impl FsBackend {
     /// The store in the directory `path`. Nothing is read or created yet.
+    ///
+    /// ```
+    /// # let directory = tempfile::tempdir()?;
+    /// let backend = opslog::FsBackend::new(directory.path());
+    /// let store: opslog::Store = opslog::Store::builder().open_backend(backend)?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn new(path: impl Into<PathBuf>) -> Self {
         Self::build(Arc::new(RealFileSystem), path.into())
     }
@@ -86,6 +93,13 @@ impl FsBackend {
 
     /// Whether to leave writing to the operating system. If so, nothing is ever synced: what a call has written
     /// survives the death of the process, but a power cut or a crash of the machine may lose or damage any of it.
+    ///
+    /// ```
+    /// # let directory = tempfile::tempdir()?;
+    /// let backend = opslog::FsBackend::new(directory.path()).with_os_buffered(true);
+    /// let store: opslog::Store = opslog::Store::builder().open_backend(backend)?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn with_os_buffered(mut self, os_buffered: bool) -> Self {
         self.directory.durability = if os_buffered {

@@ -32,6 +32,12 @@ struct Content(Arc<RwLock<Vec<u8>>>);
 
 impl MemoryBackend {
     /// An empty one.
+    ///
+    /// ```
+    /// let backend = opslog::MemoryBackend::new();
+    /// let store: opslog::Store = opslog::Store::builder().open_backend(backend)?;
+    /// # Ok::<(), opslog::Error>(())
+    /// ```
     pub fn new() -> Self {
         Self::default()
     }

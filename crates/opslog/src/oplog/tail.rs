@@ -34,6 +34,14 @@ pub(crate) struct Start {
 }
 
 /// Whether bytes were lost that had been acknowledged.
+///
+/// ```
+/// # let store: opslog::Store = opslog::Store::in_memory()?;
+/// use opslog::DamageKind;
+/// let lost = |damage: &&opslog::DamageReport| damage.kind == DamageKind::Damaged;
+/// assert_eq!(store.open_report().damage.iter().filter(lost).count(), 0);
+/// # Ok::<(), opslog::Error>(())
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DamageKind {
     /// A write that a crash cut short, before it was acknowledged.
