@@ -115,7 +115,7 @@ fn load_legacy<T>(object: &dyn Object, name: &str) -> Result<State<T>> {
 }
 
 /// Reads all documents into memory. In a large file another thread reads and cuts up the pieces while this one enters their documents in the table,
-/// which takes about as long: 1,000,000 documents in 0.2 s instead of 0.3.
+/// which takes about as long (1,000,000 documents: 0.22 to 0.24 s; by one thread 0.31, in another run on the same machine).
 fn load_resident<T: Send + Sync>(
     object: &dyn Object,
     name: &str,
