@@ -64,6 +64,7 @@ impl<T: Document> Engine<T> {
         let cut = self.cut(&mut writer);
         let switched = write_snapshot(
             &*self.backend,
+            paths::parse_snapshot(&manifest.current_snapshot),
             manifest.version,
             self.options.residency,
             kept,
@@ -139,7 +140,10 @@ impl<T: Document> Engine<T> {
             write_new(&*self.backend, &first, &bytes)?;
             first
         } else {
-            next_free(|milliseconds| {
+            let newest = replaced
+                .iter()
+                .filter_map(|(name, _)| paths::parse_archive(name)?.1);
+            next_free(newest.max(), |milliseconds| {
                 let name = paths::archive(period, Some(milliseconds));
                 write_new(&*self.backend, &name, &bytes).map(|()| name)
             })?

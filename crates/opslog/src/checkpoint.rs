@@ -64,10 +64,11 @@ impl<T: Document> Engine<T> {
             (self.state().freeze(), cut)
         };
         let documents = frozen.iter();
-        let version = self.manifest().version;
-        let residency = self.options.residency;
-        let result =
-            write_snapshot(&*self.backend, version, residency, documents).and_then(|snapshot| {
+        let old = self.manifest();
+        let before = paths::parse_snapshot(&old.current_snapshot);
+        let (version, residency) = (old.version, self.options.residency);
+        let result = write_snapshot(&*self.backend, before, version, residency, documents)
+            .and_then(|snapshot| {
                 let merged = self.merge_sealed_logs();
                 let writer = self.writer().inspect_err(|_| {
                     discard(&*self.backend, &snapshot.name);
@@ -230,15 +231,17 @@ impl<T: Document> Engine<T> {
     }
 }
 
-/// Writes `documents` as a new snapshot, on stable storage on return, with its index where documents are read on demand.
+/// Writes `documents` as a new snapshot, on stable storage on return, with its index where documents are read on demand. `before` is when the
+/// snapshot was made that it replaces.
 pub(crate) fn write_snapshot<T>(
     backend: &dyn Backend,
+    before: Option<u64>,
     version: u32,
     residency: Residency,
     documents: impl Iterator<Item = Result<Stored<T>>>,
 ) -> Result<NewSnapshot> {
     let now = Timestamp::now();
-    let (name, mut file) = next_free(|milliseconds| {
+    let (name, mut file) = next_free(before, |milliseconds| {
         let name = paths::snapshot(milliseconds);
         backend.create(&name).map(|file| (name, file))
     })?;
@@ -296,7 +299,7 @@ fn start_log(
     old_log: &str,
     cut: &Cut,
 ) -> Result<(Box<dyn Log>, String, u64)> {
-    let (name, mut log) = create_log(backend)?;
+    let (name, mut log) = create_log(backend, paths::parse_ops(old_log))?;
     let mut copy = || -> Result<u64> {
         let mut bytes = Vec::new();
         let old = backend.open(old_log)?;
@@ -335,17 +338,23 @@ fn start_log(
     }
 }
 
-/// Creates an empty log under the next free name.
-pub(crate) fn create_log(backend: &dyn Backend) -> Result<(String, Box<dyn Log>)> {
-    next_free(|milliseconds| {
+/// Creates an empty log. `before` is when the log was begun that it replaces; between the two, names stay free for [`sealed::merge`].
+pub(crate) fn create_log(
+    backend: &dyn Backend,
+    before: Option<u64>,
+) -> Result<(String, Box<dyn Log>)> {
+    let before = before.map(|milliseconds| milliseconds.saturating_add(sealed::MERGES_MAX));
+    next_free(before, |milliseconds| {
         let name = paths::ops(milliseconds);
         backend.create_log(&name).map(|log| (name, log))
     })
 }
 
-/// Creates something exclusively under the first free number of milliseconds from now on.
-pub(crate) fn next_free<R>(create: impl FnMut(u64) -> Result<R>) -> Result<R> {
-    paths::next_free(Timestamp::now().as_millisecond(), create)
+/// Creates something exclusively under the first free number of milliseconds from now on, and behind `before`: a name is never used twice, or a
+/// reader that holds an older manifest would take one file for another.
+pub(crate) fn next_free<R>(before: Option<u64>, create: impl FnMut(u64) -> Result<R>) -> Result<R> {
+    let now = u64::try_from(Timestamp::now().as_millisecond()).unwrap_or(0);
+    paths::next_free(before.map_or(now, |before| now.max(before + 1)), create)
 }
 
 /// The manifest after a checkpoint, and the files that it no longer needs.

@@ -10,7 +10,7 @@ use crate::format::manifest::Manifest;
 use crate::open::load_all;
 use crate::options::{Migration, Options, Residency};
 use crate::state::State;
-use crate::{Error, Result};
+use crate::{Error, Result, paths};
 
 /// Brings the documents to the version asked for: all of them, or, when one fails, none.
 pub(crate) fn migrate<T: Document>(engine: &Engine<T>) -> Result<()> {
@@ -82,7 +82,8 @@ impl<T: Document> Engine<T> {
         let mut writer = self.quiesce(self.writer()?)?;
         let cut = self.cut(&mut writer);
         let residency = self.options.residency;
-        let snapshot = write_snapshot(&*self.backend, version, residency, documents)?;
+        let before = paths::parse_snapshot(&self.manifest().current_snapshot);
+        let snapshot = write_snapshot(&*self.backend, before, version, residency, documents)?;
         let change = Change {
             version,
             archives: None,

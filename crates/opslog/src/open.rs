@@ -254,8 +254,9 @@ fn named_paths(manifest: &Manifest) -> impl Iterator<Item = &str> {
 fn create(backend: &dyn Backend, options: &Options) -> Result<Manifest> {
     ensure_nothing_is_lost(backend)?;
     let version = options.version.unwrap_or(1);
-    let snapshot = write_snapshot::<()>(backend, version, options.residency, std::iter::empty())?;
-    let (log_name, _log) = create_log(backend)?;
+    let residency = options.residency;
+    let snapshot = write_snapshot::<()>(backend, None, version, residency, std::iter::empty())?;
+    let (log_name, _log) = create_log(backend, None)?;
     let now = time::format_timestamp(Timestamp::now());
     let manifest = Manifest {
         version,

@@ -267,14 +267,14 @@ fn validate_plain(path: &str) -> std::result::Result<(), &'static str> {
     Ok(())
 }
 
-/// Creates something exclusively under the first free number from the time `from_ms` on: `create` is tried with
-/// that, then with the next number as long as it answers `Conflict`. A time before 1970 counts as 0.
+/// Creates something exclusively under the first free number from the time `from` on: `create` is tried with
+/// that, then with the next number as long as it answers `Conflict`.
 ///
 /// # Errors
 ///
 /// What `create` answers, other than `Conflict`; `Conflict` when very many numbers are taken.
-pub(crate) fn next_free<T>(from_ms: i64, mut create: impl FnMut(u64) -> Result<T>) -> Result<T> {
-    let mut ms = u64::try_from(from_ms).unwrap_or(0);
+pub(crate) fn next_free<T>(from: u64, mut create: impl FnMut(u64) -> Result<T>) -> Result<T> {
+    let mut ms = from;
     let last = ms.saturating_add(TAKEN_NAMES_MAX);
     loop {
         match create(ms) {

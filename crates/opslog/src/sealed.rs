@@ -17,6 +17,8 @@ use crate::paths;
 const RUN: usize = 16;
 /// Sizes in bytes below which logs are merged, smallest first.
 const TIERS: [u64; 2] = [64 << 10, 1 << 20];
+/// How many names are left free behind each log: those of the logs that it comes to be the newest part of.
+pub(crate) const MERGES_MAX: u64 = 8;
 
 /// The newest `count` replaced logs as one.
 pub(crate) struct Merged {
@@ -40,23 +42,15 @@ pub(crate) fn merge(
     let (Some(first), Some(last)) = (run.first(), run.last()) else {
         return Ok(None);
     };
-    // Its name must sort between those of its neighbours. The names of the run are still taken, but those of earlier runs are free again.
-    let kept = sealed.len().checked_sub(run.len() + 1);
-    let from = match kept.and_then(|index| sealed.get(index)) {
-        Some(previous) => paths::parse_ops(&previous.path).map(|milliseconds| milliseconds + 1),
-        None => paths::parse_ops(&first.path).map(|milliseconds| milliseconds.saturating_sub(1)),
-    };
-    let (Some(from), Some(to)) = (from, paths::parse_ops(before)) else {
+    // Its name sorts between those of its neighbours, and was never used: so far nothing but this function takes the names right behind a log's.
+    let (Some(newest), Some(to)) = (paths::parse_ops(&last.path), paths::parse_ops(before)) else {
         return Ok(None);
     };
-    let from = i64::try_from(from).unwrap_or(i64::MAX);
-    let (name, milliseconds, mut file) = paths::next_free(from, |milliseconds| {
-        let name = paths::ops(milliseconds);
-        backend.create(&name).map(|file| (name, milliseconds, file))
-    })?;
-    if milliseconds >= to {
+    if newest + 1 >= to {
         return Ok(None);
     }
+    let name = paths::ops(newest + 1);
+    let mut file = backend.create(&name)?;
     let Some(bytes) = copy(backend, run, &mut *file)? else {
         return Ok(None);
     };

@@ -4,8 +4,10 @@
     reason = "a test says what went wrong by panicking"
 )]
 
+use std::collections::HashSet;
 use std::time::Duration;
 
+use opslog::backend::Backend as _;
 use opslog::{
     CheckpointMode, DamageKind, ErrorKind, MemoryBackend, Retention, Since, Store, UndoMode,
     WriteMode,
@@ -538,6 +540,24 @@ fn a_reader_several_checkpoints_behind_reads_only_what_is_new() {
         );
         assert_eq!(reader.entries().unwrap(), writer.entries().unwrap());
     }
+}
+
+#[test]
+fn no_file_ever_takes_the_name_of_one_that_was_removed() {
+    let backend = MemoryBackend::new();
+    let store: Store = Store::builder().open_backend(backend.clone()).unwrap();
+    let (mut now, mut gone) = (HashSet::new(), HashSet::new());
+    for n in 0..400 {
+        store.set("a", &json!({"n": n})).unwrap();
+        store.compact().unwrap();
+        let names = ["ops/", "snapshots/"].map(|folder| backend.list(folder).unwrap());
+        let names = names.into_iter().flatten().map(|info| info.name);
+        let names: HashSet<String> = names.collect();
+        gone.extend(now.difference(&names).cloned());
+        assert!(names.is_disjoint(&gone), "after {n} checkpoints");
+        now = names;
+    }
+    assert!(gone.len() > 400, "{}", gone.len());
 }
 
 #[test]
