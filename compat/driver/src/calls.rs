@@ -129,7 +129,7 @@ fn ops_since_operation(store: &RawStore, index: usize) -> Result<String, Failure
         return Ok("null".to_owned());
     };
     let after_time = operations_json(&store.ops(operation.ts)?);
-    let after_cursor = operations_json(&store.ops(operation.cursor)?);
+    let after_cursor = operations_json(&store.ops(&operation.cursor)?);
     let all = operations_json(&all);
     Ok(format!(
         r#"{{"all":{all},"afterTime":{after_time},"afterCursor":{after_cursor}}}"#

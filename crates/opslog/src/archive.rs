@@ -33,6 +33,9 @@ impl<T: Document> Engine<T> {
             }
             None => time::quarter(Timestamp::now()),
         };
+        if self.agent.is_some() {
+            return self.archive_as_agent(&period, predicate);
+        }
         let _turn = lock(&self.checkpointing);
         self.ensure_can_checkpoint()?;
         let mut writer = self.quiesce(self.writer()?)?;
@@ -110,7 +113,7 @@ impl<T: Document> Engine<T> {
     }
 
     /// Writes the segment with `picked` added; returns it and the files that it replaces.
-    fn write_segment(
+    pub(crate) fn write_segment(
         &self,
         manifest: &Manifest,
         period: &str,
@@ -201,7 +204,11 @@ fn exists(backend: &dyn Backend, name: &str) -> Result<bool> {
 }
 
 /// The list of segments with the files `replaced` taken out and `facts` in the first one's place.
-fn merge_list(manifest: &Manifest, facts: ArchiveFacts, replaced: &[String]) -> Vec<ArchiveFacts> {
+pub(crate) fn merge_list(
+    manifest: &Manifest,
+    facts: ArchiveFacts,
+    replaced: &[String],
+) -> Vec<ArchiveFacts> {
     let known = manifest
         .ours
         .as_ref()

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use crate::commit::{Draft, Drafts, Guard, not_found};
+use crate::commit::{Draft, Drafts, Guard, Intent, not_found};
 use crate::document::{self, Document, Stored};
 use crate::engine::Engine;
 use crate::state::{Change, Frozen, State};
@@ -41,7 +41,7 @@ impl<T: Document> Engine<T> {
         };
         let result = self.while_batching(|| f(&mut batch))?;
         let drafts = batch.drafts;
-        self.commit(writer, drafts, false)?;
+        self.commit(writer, drafts, &Intent::Write)?;
         Ok(result)
     }
 }

@@ -242,6 +242,28 @@ impl<T: Document> StoreBuilder<T> {
         self
     }
 
+    /// Writes beside other agents, under this id: 1 to 64 letters, digits, `.`, `_` or `-`. Each process that writes to the store at the same time has an id of its own,
+    /// and sees what the others wrote with [`refresh`](Store::refresh), [`tail`](Store::tail) or [`watch`](Store::watch). Of two that change one document, the later one by
+    /// Lamport clock wins. A store becomes one of agents when the first of them opens it, and is a single writer's again when the last one has closed it.
+    ///
+    /// `write_mode` is `Immediate` for agents, documents are in memory, and `undo` takes back this agent's last commit. The protocol is in `docs/multi-writer.md`.
+    ///
+    /// ```
+    /// use opslog::{MemoryBackend, Store};
+    /// let backend = MemoryBackend::new();
+    /// let ann: Store = Store::builder().agent_id("ann").open_backend(backend.clone())?;
+    /// let ben: Store = Store::builder().agent_id("ben").open_backend(backend)?;
+    /// ann.set("a", &serde_json::json!({"by": "ann"}))?;
+    /// ben.refresh()?;
+    /// assert!(ben.has("a")?);
+    /// # Ok::<(), opslog::Error>(())
+    /// ```
+    #[must_use]
+    pub fn agent_id(mut self, id: impl Into<String>) -> Self {
+        self.options.agent = Some(id.into());
+        self
+    }
+
     /// Opens the store in the directory `path`, or creates it.
     ///
     /// # Errors

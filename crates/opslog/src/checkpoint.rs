@@ -16,10 +16,11 @@ use crate::engine::{Engine, lock};
 use crate::format::manifest::{
     ArchiveFacts, CheckpointCost, FileFacts, Manifest, Ours, SealedLog, Stats,
 };
-use crate::format::{manifest, op_line, snapshot};
-use crate::oplog::{self, LogLine, Start};
+use crate::format::{manifest, op_line, snapshot, stamps};
+use crate::oplog::{self, LogLine, Outcome, Start};
 use crate::options::{Residency, Retention};
 use crate::sealed::{self, Merged};
+use crate::state::Stamps;
 use crate::{Error, ErrorKind, Result, paths, time};
 
 const WRITE_PIECE: usize = 1 << 20;
@@ -27,8 +28,8 @@ const WRITE_PIECE: usize = 1 << 20;
 /// Where the log was when the view was frozen.
 pub(crate) struct Cut {
     pub(crate) seq: u64,
-    end: u64,
-    holes: usize,
+    pub(crate) end: u64,
+    pub(crate) holes: usize,
 }
 
 /// A snapshot that is on storage, and not named by the manifest yet.
@@ -55,6 +56,9 @@ impl<T: Document> Engine<T> {
     ///
     /// `Unavailable` when the storage refuses: then everything is as before.
     pub(crate) fn checkpoint(&self) -> Result<()> {
+        if self.agent.is_some() {
+            return self.compact_as_agent(false);
+        }
         let _turn = lock(&self.checkpointing);
         let began = Instant::now();
         self.ensure_can_checkpoint()?;
@@ -281,6 +285,36 @@ pub(crate) fn write_snapshot<T>(
     Ok(NewSnapshot { name, facts })
 }
 
+/// Writes the stamps file of `snapshot`, on stable storage on return.
+pub(crate) fn write_stamps(
+    backend: &dyn Backend,
+    snapshot: &str,
+    stamps: &Stamps,
+) -> Result<FileFacts> {
+    let name = paths::stamps_of(snapshot).unwrap_or_default();
+    let mut file = backend.create(&name)?;
+    let mut facts = FileFacts {
+        documents: stamps.documents.len() as u64,
+        ..FileFacts::default()
+    };
+    let mut buffer = Vec::new();
+    for order in &stamps.documents {
+        stamps::encode_document(&mut buffer, order);
+        if buffer.len() >= WRITE_PIECE {
+            write_piece(&mut *file, &mut buffer, &mut facts)?;
+        }
+    }
+    for (id, stamp) in &stamps.deleted {
+        stamps::encode_deleted(&mut buffer, id, stamp);
+        if buffer.len() >= WRITE_PIECE {
+            write_piece(&mut *file, &mut buffer, &mut facts)?;
+        }
+    }
+    write_piece(&mut *file, &mut buffer, &mut facts)?;
+    file.finish()?;
+    Ok(facts)
+}
+
 fn write_piece(
     file: &mut dyn ObjectWriter,
     buffer: &mut Vec<u8>,
@@ -300,35 +334,7 @@ fn start_log(
     cut: &Cut,
 ) -> Result<(Box<dyn Log>, String, u64)> {
     let (name, mut log) = create_log(backend, paths::parse_ops(old_log))?;
-    let mut copy = || -> Result<u64> {
-        let mut bytes = Vec::new();
-        let old = backend.open(old_log)?;
-        let start = Start {
-            position: cut.end,
-            seq: Some(cut.seq),
-        };
-        let outcome = oplog::read(&*old, start, &mut |line: &LogLine<'_>| {
-            let begin = bytes.len();
-            bytes.extend_from_slice(op_line::body(line.raw));
-            op_line::encode_trailer(&mut bytes, begin, line.seq, 0);
-            Ok(())
-        })?;
-        if let Some(damage) = outcome.damage.first() {
-            let message = format!(
-                "the log is damaged, so it is kept as it is: {}",
-                damage.reason
-            );
-            return Err(Error::corrupt(message)
-                .at_path(old_log)
-                .at_offset(damage.range.start));
-        }
-        if !bytes.is_empty() {
-            log.append(&bytes)?;
-            log.sync()?;
-        }
-        Ok(outcome.count)
-    };
-    match copy() {
+    match copy_all_ops(backend, old_log, cut, &mut *log) {
         Ok(count) => Ok((log, name, count)),
         Err(error) => {
             drop(log);
@@ -336,6 +342,58 @@ fn start_log(
             Err(error)
         }
     }
+}
+
+/// Copies the operations of `old_log` behind `cut` to a new log.
+///
+/// # Errors
+///
+/// `Corrupt` where the old log is damaged there: then it is better kept.
+pub(crate) fn copy_all_ops(
+    backend: &dyn Backend,
+    old_log: &str,
+    cut: &Cut,
+    log: &mut dyn Log,
+) -> Result<u64> {
+    let start = Start {
+        position: cut.end,
+        seq: Some(cut.seq),
+    };
+    let outcome = copy_ops(backend, old_log, start, log, &mut |_| {})?;
+    match outcome.damage.first() {
+        None => Ok(outcome.count),
+        Some(damage) => {
+            let reason = &damage.reason;
+            let message = format!("the log is damaged, so it is kept as it is: {reason}");
+            let error = Error::corrupt(message).at_path(old_log);
+            Err(error.at_offset(damage.range.start))
+        }
+    }
+}
+
+/// Copies the operations of `old_log` from `start` on to a new log, numbered without a gap, on stable storage on return.
+pub(crate) fn copy_ops(
+    backend: &dyn Backend,
+    old_log: &str,
+    start: Start,
+    log: &mut dyn Log,
+    seen: &mut dyn FnMut(&LogLine<'_>),
+) -> Result<Outcome> {
+    let mut bytes = Vec::new();
+    let mut seq = start.seq.unwrap_or(0);
+    let outcome = oplog::read(&*backend.open(old_log)?, start, &mut |line| {
+        let begin = bytes.len();
+        bytes.extend_from_slice(op_line::body(line.raw));
+        op_line::encode_trailer(&mut bytes, begin, seq, 0);
+        seq += 1;
+        seen(line);
+        Ok(())
+    })?;
+    if !bytes.is_empty() {
+        log.append(&bytes)?;
+        log.sync()?;
+    }
+    Ok(outcome)
 }
 
 /// Creates an empty log. `before` is when the log was begun that it replaces; between the two, names stay free for [`sealed::merge`].
@@ -380,9 +438,14 @@ fn next_manifest(
             seq: ours.log_seq,
             ops: cut.seq - ours.log_seq,
             sealed_at: now.clone(),
+            agent: None,
         });
     }
     dropped.extend(retain(&mut ours.sealed, retention));
+    if ours.stamps.is_some() {
+        // Of the time when there were agents.
+        dropped.extend(paths::stamps_of(&old.current_snapshot));
+    }
     if cut.seq == ours.log_seq {
         dropped.push(old.active_ops.clone());
     }
@@ -418,13 +481,14 @@ fn next_manifest(
         snapshot: snapshot.facts,
         log_seq: cut.seq,
         checkpoint: Some(cost),
+        stamps: None,
         ..ours
     });
     (next, dropped)
 }
 
 /// Shortens the list of sealed logs to what `retention` keeps; returns the files to remove.
-fn retain(sealed: &mut Vec<SealedLog>, retention: &Retention) -> Vec<String> {
+pub(crate) fn retain(sealed: &mut Vec<SealedLog>, retention: &Retention) -> Vec<String> {
     let keep_from = match retention {
         Retention::All => 0,
         Retention::None => sealed.len(),
@@ -459,7 +523,7 @@ pub(crate) fn put_manifest(backend: &dyn Backend, manifest: &Manifest) -> Result
     backend.put(paths::MANIFEST, &manifest::encode(manifest))
 }
 
-fn discard_all(backend: &dyn Backend, names: &[String]) {
+pub(crate) fn discard_all(backend: &dyn Backend, names: &[String]) {
     for name in names {
         discard(backend, name);
     }

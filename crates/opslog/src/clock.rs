@@ -47,6 +47,11 @@ impl LamportClock {
         self.tick()
     }
 
+    /// Advances to `seen`, where that is ahead: what comes next is above it.
+    pub(crate) fn observe(&mut self, seen: u64) {
+        self.counter = self.counter.max(seen);
+    }
+
     /// The present value.
     ///
     /// ```

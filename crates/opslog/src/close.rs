@@ -36,18 +36,39 @@ impl<T: Document> Engine<T> {
         }
         let flushed = self.flush();
         let checkpoint = self.options.checkpoint_on_close && !self.options.skip_load;
+        if self.agent.is_some() {
+            let compacted = if flushed.is_ok() && checkpoint {
+                self.compact_at_end()
+            } else {
+                Ok(())
+            };
+            let given_up = self.ensure_open().is_err();
+            let released = self.release(given_up);
+            return flushed.and(compacted).and(released);
+        }
         let checkpointed = if flushed.is_ok() && checkpoint && self.is_checkpoint_worthwhile() {
             self.checkpoint()
         } else {
             Ok(())
         };
-        let released = self.release();
+        let released = self.release(false);
         flushed.and(checkpointed).and(released)
     }
 
-    /// Flushes and releases the lock, without a checkpoint.
-    fn release(&self) -> Result<()> {
-        if !self.mark_closed() {
+    /// The last agent leaves the store as a single writer would; another one makes the usual checkpoint.
+    fn compact_at_end(&self) -> Result<()> {
+        if self.is_alone()? {
+            self.compact_as_agent(true)
+        } else if self.is_checkpoint_worthwhile() {
+            self.compact_as_agent(false)
+        } else {
+            Ok(())
+        }
+    }
+
+    /// Flushes and releases the lock, without a checkpoint. An agent may have `given_up` its log already.
+    fn release(&self, given_up: bool) -> Result<()> {
+        if !self.mark_closed() && !given_up {
             return Ok(());
         }
         self.background.stop();
@@ -55,8 +76,12 @@ impl<T: Document> Engine<T> {
         let _turn = lock(&self.checkpointing);
         let writer = lock(&self.writer);
         let poison = writer.poison.clone();
-        let failure = if poison.is_some() { poison } else { None };
+        let failure = if given_up { None } else { poison };
         let result = match failure {
+            _ if given_up => {
+                drop(writer);
+                Ok(())
+            }
             Some(error) => {
                 // The lock is taken again below.
                 drop(writer);
@@ -81,7 +106,7 @@ impl<T: Document> Engine<T> {
     }
 }
 
-fn closed() -> Error {
+pub(crate) fn closed() -> Error {
     Error::new(crate::ErrorKind::Closed, "store is closed; open it again")
 }
 

@@ -6,6 +6,7 @@
 //! Invariants: groups reach the log in the order of their sequence numbers, each at the offset that its lines name (`at`); in `Immediate` mode
 //! a group becomes visible after its sync and in that order; a group that fails before its sync leaves no trace, in the log or in memory.
 
+use std::collections::HashMap;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, MutexGuard};
 use std::time::{Duration, Instant};
@@ -15,8 +16,9 @@ use smallvec::{SmallVec, smallvec};
 
 use crate::backend::Log;
 use crate::document::{self, Document, Stored};
-use crate::engine::{Engine, Group, GroupOutcome, Writer, lock};
-use crate::format::op_line::{self, BatchMark, OpKind, OpLine, Prev};
+use crate::engine::{Engine, Group, GroupOutcome, Pending, Writer, lock};
+use crate::format::op_line::{self, BatchMark, OpKind, OpLine, Origin, Prev};
+use crate::merge::{Agent, Order, Register, Stamp};
 use crate::options::{CheckpointMode, Residency, WriteMode};
 use crate::state::Change;
 use crate::{Error, ErrorKind, Result, delta, time};
@@ -93,7 +95,7 @@ impl<T: Document> Engine<T> {
 
     fn commit_one(&self, draft: Draft<T>) -> Result<()> {
         let writer = self.writer()?;
-        self.commit(writer, smallvec![draft], false)
+        self.commit(writer, smallvec![draft], &Intent::Write)
     }
 
     /// Commits `drafts` as one: all or nothing, in memory, on storage, and after a crash. Returns when the write mode's promise holds.
@@ -101,7 +103,7 @@ impl<T: Document> Engine<T> {
         &'e self,
         mut writer: Guard<'e, T>,
         drafts: Drafts<T>,
-        undo: bool,
+        intent: &Intent,
     ) -> Result<()> {
         if drafts.is_empty() {
             return Ok(());
@@ -110,7 +112,7 @@ impl<T: Document> Engine<T> {
             writer = self.flush_queue(writer)?;
             self.ensure_open()?;
         }
-        let outcome = self.enqueue(&mut writer, drafts, undo)?;
+        let outcome = self.enqueue(&mut writer, drafts, intent)?;
         match self.options.write_mode {
             WriteMode::Immediate => {
                 writer = self.wait(writer, &outcome);
@@ -140,12 +142,19 @@ impl<T: Document> Engine<T> {
         &self,
         writer: &mut Writer<T>,
         drafts: Drafts<T>,
-        undo: bool,
+        intent: &Intent,
     ) -> Result<Arc<GroupOutcome>> {
-        let before = self.documents_before(writer, &drafts)?;
+        let before = self.documents_before(writer, &drafts, intent)?;
         let now = writer.tick();
         let ops = drafts.len() as u64;
         let first_seq = writer.next_seq;
+        let stamped = self.agent.as_ref().map(|agent| {
+            let register = |writer: &Writer<T>, id: &str| match writer.pending.get(id) {
+                Some(pending) => pending.register.clone(),
+                None => self.state().register(id),
+            };
+            stamp_drafts(writer, agent, &drafts, intent, register)
+        });
         let group = writer.open_group(self.options.write_mode);
         let bytes_before = group.bytes.len();
         let count = u32::try_from(drafts.len())
@@ -154,13 +163,15 @@ impl<T: Document> Engine<T> {
         for (index, (draft, before)) in (0_u32..).zip(drafts.iter().zip(&before)) {
             let batch = (count > 1).then_some(BatchMark { index, count });
             let blind = before.is_none() && self.options.skip_load;
+            let stamped = stamped.as_ref().and_then(|all| all.get(index as usize));
             let line = Line {
                 ts: &now,
                 draft,
                 before: before.as_ref(),
                 batch,
                 blind,
-                undo,
+                undo: !matches!(intent, Intent::Write),
+                agent: self.agent.as_deref().zip(stamped),
             };
             line.encode(group, first_seq + u64::from(index), &mut prev_text);
         }
@@ -172,7 +183,10 @@ impl<T: Document> Engine<T> {
         writer.end += added as u64;
         writer.next_seq += ops;
         writer.ops_since_checkpoint += ops;
-        self.stage(writer, drafts, &before, first_seq);
+        match stamped {
+            None => self.stage(writer, drafts, &before, first_seq),
+            Some(stamped) => stage_stamped(writer, drafts, stamped, first_seq),
+        }
         Ok(outcome)
     }
 
@@ -181,16 +195,18 @@ impl<T: Document> Engine<T> {
         &self,
         writer: &Writer<T>,
         drafts: &[Draft<T>],
+        intent: &Intent,
     ) -> Result<SmallVec<[Option<Stored<T>>; 1]>> {
-        let mut within: std::collections::HashMap<&str, Option<&Stored<T>>> =
-            std::collections::HashMap::new();
+        let mut within: HashMap<&str, Option<&Stored<T>>> = HashMap::new();
         let mut all = SmallVec::with_capacity(drafts.len());
         for draft in drafts {
             let before = match within.get(draft.id()) {
                 Some(known) => known.cloned(),
                 None => self.newest(writer, draft.id())?,
             };
-            if before.is_none() && matches!(draft, Draft::Delete(_)) {
+            // What an agent takes back may have gone meanwhile, by another agent's hand.
+            let may_be_gone = matches!(intent, Intent::TakeBack(_));
+            if before.is_none() && !may_be_gone && matches!(draft, Draft::Delete(_)) {
                 return Err(not_found(draft.id()));
             }
             if drafts.len() > 1 {
@@ -203,8 +219,8 @@ impl<T: Document> Engine<T> {
 
     /// The newest document of `id`, commits that are not visible yet included.
     pub(crate) fn newest(&self, writer: &Writer<T>, id: &str) -> Result<Option<Stored<T>>> {
-        if let Some((_, document)) = writer.pending.get(id) {
-            return Ok(document.clone());
+        if let Some(pending) = writer.pending.get(id) {
+            return Ok(pending.document.clone());
         }
         self.stored(id)
     }
@@ -221,7 +237,11 @@ impl<T: Document> Engine<T> {
         let mut state = (!immediate).then(|| self.state_mut());
         for (seq, (draft, before)) in (first_seq..).zip(drafts.into_iter().zip(before)) {
             if immediate {
-                let newest = (seq, draft.document().cloned());
+                let newest = Pending {
+                    seq,
+                    document: draft.document().cloned(),
+                    register: None,
+                };
                 writer.pending.insert(draft.id().into(), newest);
             }
             let change = match draft {
@@ -389,6 +409,7 @@ impl<T: Document> Engine<T> {
         for change in group.changes.drain(..) {
             state.apply(change);
         }
+        state.settle();
     }
 
     /// Records how the write of `group` ended.
@@ -403,7 +424,7 @@ impl<T: Document> Engine<T> {
                 writer.queued_bytes -= group.bytes.len();
                 writer.cohort = group.ops;
                 let next = group.first_seq + group.ops;
-                writer.pending.retain(|_, (seq, _)| *seq >= next);
+                writer.pending.retain(|_, pending| pending.seq >= next);
                 self.settled_seq.store(next, Ordering::Release);
                 writer.spare = group.bytes;
                 let _ = group.outcome.set(Ok(()));
@@ -495,6 +516,115 @@ impl<T: Document> Engine<T> {
     }
 }
 
+/// Why a commit is made.
+pub(crate) enum Intent {
+    Write,
+    /// It takes back an earlier one, as a new commit like any other.
+    Undo,
+    /// It takes the place of an earlier one of this agent: of each operation, the stamp that it has, and when what it restores was created.
+    TakeBack(Vec<(Stamp, Option<Stamp>)>),
+}
+
+/// What an agent's operation adds to its line, and makes of its register.
+struct Stamped {
+    clock: u64,
+    takes: Option<Stamp>,
+    over: Option<Stamp>,
+    /// Nothing where it creates the document.
+    born: Option<Stamp>,
+    order: Order,
+    /// Whether it takes effect over what is known now.
+    wins: bool,
+}
+
+/// Gives each operation of an agent's commit its stamp. `register` knows what is there now.
+fn stamp_drafts<T>(
+    writer: &mut Writer<T>,
+    agent: &Agent,
+    drafts: &[Draft<T>],
+    intent: &Intent,
+    register: impl Fn(&Writer<T>, &str) -> Option<Register>,
+) -> Vec<Stamped> {
+    let mut within: HashMap<&str, Register> = HashMap::new();
+    let mut all = Vec::with_capacity(drafts.len());
+    for (index, draft) in drafts.iter().enumerate() {
+        let known = match within.get(draft.id()) {
+            Some(register) => Some(register.clone()),
+            None => register(writer, draft.id()),
+        };
+        let clock = writer.clock.tick();
+        let (takes, stamp, born) = match intent {
+            Intent::TakeBack(taken) => {
+                let own = || (Stamp::new(clock, agent), None);
+                let (stamp, born) = taken.get(index).cloned().unwrap_or_else(own);
+                (Some(stamp.clone()), stamp, born)
+            }
+            Intent::Write | Intent::Undo => {
+                let born = known.as_ref().and_then(Register::born).cloned();
+                (None, Stamp::new(clock, agent), born)
+            }
+        };
+        let order = Order {
+            born: born.clone().unwrap_or_else(|| stamp.clone()),
+            stamp,
+        };
+        let wins = known
+            .as_ref()
+            .is_none_or(|known| *known.stamp() < order.stamp);
+        if wins {
+            within.insert(draft.id(), register_after(draft, &order));
+        }
+        all.push(Stamped {
+            clock,
+            takes,
+            over: known.map(|known| known.stamp().clone()),
+            born,
+            order,
+            wins,
+        });
+    }
+    all
+}
+
+fn register_after<T>(draft: &Draft<T>, order: &Order) -> Register {
+    match draft {
+        Draft::Set(_) => Register::Live(order.clone()),
+        Draft::Delete(_) => Register::Deleted(order.stamp.clone()),
+    }
+}
+
+/// Keeps an agent's commit until its group is settled.
+fn stage_stamped<T>(
+    writer: &mut Writer<T>,
+    drafts: Drafts<T>,
+    stamped: Vec<Stamped>,
+    first_seq: u64,
+) {
+    for (seq, (draft, stamped)) in (first_seq..).zip(drafts.into_iter().zip(stamped)) {
+        let id: Box<str> = draft.id().into();
+        let register = register_after(&draft, &stamped.order);
+        let document = match draft {
+            Draft::Set(document) => Some(document),
+            Draft::Delete(_) => None,
+        };
+        if stamped.wins {
+            let newest = Pending {
+                seq,
+                document: document.clone(),
+                register: Some(register),
+            };
+            writer.pending.insert(id.clone(), newest);
+        }
+        if let Some(group) = writer.queue.back_mut() {
+            group.changes.push(Change::Merge {
+                id,
+                document,
+                order: stamped.order,
+            });
+        }
+    }
+}
+
 /// One line of a commit, to be encoded.
 struct Line<'a, T> {
     ts: &'a str,
@@ -503,9 +633,21 @@ struct Line<'a, T> {
     batch: Option<BatchMark>,
     blind: bool,
     undo: bool,
+    agent: Option<(&'a str, &'a Stamped)>,
 }
 
 impl<T> Line<'_, T> {
+    fn origin(&self) -> Origin<'_> {
+        let Some((_, stamped)) = self.agent else {
+            return Origin::default();
+        };
+        Origin {
+            takes: stamped.takes.as_ref().map(Stamp::text),
+            born: stamped.born.as_ref().map(Stamp::text),
+            over: stamped.over.as_ref().map(Stamp::text),
+        }
+    }
+
     /// `prev_text` is scratch space.
     fn encode(&self, group: &mut Group<T>, seq: u64, prev_text: &mut Vec<u8>) {
         let data = self.draft.document().map(Stored::data);
@@ -534,11 +676,12 @@ impl<T> Line<'_, T> {
                 id: self.draft.id().into(),
                 prev,
                 data,
-                agent: None,
-                clock: None,
+                agent: self.agent.map(|(agent, _)| agent.into()),
+                clock: self.agent.map(|(_, stamped)| stamped.clock),
                 blind: self.blind,
                 undo: self.undo,
                 batch: self.batch,
+                origin: self.origin(),
                 seq: None,
                 at: None,
             },

@@ -2,7 +2,7 @@
 //!
 //! **One writer lock.** `writer` guards everything that changes: the log, its buffer, the manifest. Whoever writes the log to storage
 //! takes it out of the writer (`log` is `None` meanwhile) and releases the lock, so that others can queue their commits. `state` holds what is
-//! visible; it is write-locked only to apply finished commits, never during I/O. Order: `checkpointing`, then `writer`, then `state`.
+//! visible; it is write-locked only to apply finished commits, never during I/O. Order: `checkpointing`, then `follower` or `others`, then `writer`, then `state`.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -11,11 +11,14 @@ use std::sync::{
     RwLockWriteGuard,
 };
 
+use crate::agents::Others;
 use crate::backend::{Backend, LockGuard, Log};
 use crate::background::Background;
+use crate::clock::LamportClock;
 use crate::document::Stored;
 use crate::follow::Position;
 use crate::format::manifest::Manifest;
+use crate::merge::{Agent, Register};
 use crate::open::OpenReport;
 use crate::options::Options;
 use crate::state::{Change, State};
@@ -35,6 +38,10 @@ pub(crate) struct Engine<T> {
     /// Held while a checkpoint is made, so that there is one at a time.
     pub(crate) checkpointing: Mutex<()>,
     pub(crate) follower: Mutex<Position>,
+    /// How far the other agents' logs were read; of an agent, or of a reader of a store of agents.
+    pub(crate) others: Mutex<Others>,
+    /// Under which id this store writes, beside other agents.
+    pub(crate) agent: Option<Agent>,
     pub(crate) background: Background,
     closed: AtomicBool,
     /// The number of the first operation that is not settled: on its way to the log, or failed. Of no meaning in a read-only store.
@@ -55,8 +62,8 @@ pub(crate) struct Writer<T> {
     /// Offset in the log at which the next group begins.
     pub(crate) end: u64,
     pub(crate) next_seq: u64,
-    /// The newest document of each id that is not visible yet, and the number of the operation that made it.
-    pub(crate) pending: HashMap<Box<str>, (u64, Option<Stored<T>>)>,
+    /// What each id that is not visible yet will be.
+    pub(crate) pending: HashMap<Box<str>, Pending<T>>,
     pub(crate) ops_since_checkpoint: u64,
     /// After a failed checkpoint: the number of operations before which the next one is not tried.
     pub(crate) checkpoint_not_before: u64,
@@ -75,6 +82,17 @@ pub(crate) struct Writer<T> {
     pub(crate) last_time: Arc<str>,
     pub(crate) spare: Vec<u8>,
     pub(crate) lock: Option<Box<dyn LockGuard>>,
+    /// The agent's clock, in a store with several.
+    pub(crate) clock: LamportClock,
+}
+
+/// The newest document of an id, on its way to the log.
+pub(crate) struct Pending<T> {
+    /// The number of the operation that made it.
+    pub(crate) seq: u64,
+    pub(crate) document: Option<Stored<T>>,
+    /// In a store with several agents.
+    pub(crate) register: Option<Register>,
 }
 
 /// Commits that one write takes to the log.
@@ -112,6 +130,7 @@ impl<T> Writer<T> {
             last_time: Arc::default(),
             spare: Vec::new(),
             lock: None,
+            clock: LamportClock::default(),
         }
     }
 }
@@ -125,6 +144,8 @@ pub(crate) struct Parts<T> {
     pub(crate) manifest: Manifest,
     pub(crate) writer: Writer<T>,
     pub(crate) position: Position,
+    pub(crate) others: Others,
+    pub(crate) agent: Option<Agent>,
 }
 
 impl<T> Engine<T> {
@@ -141,6 +162,8 @@ impl<T> Engine<T> {
             arrived: AtomicU64::new(0),
             checkpointing: Mutex::new(()),
             follower: Mutex::new(parts.position),
+            others: Mutex::new(parts.others),
+            agent: parts.agent,
             background: Background::default(),
             closed: AtomicBool::new(false),
             settled_seq: AtomicU64::new(settled_seq),

@@ -14,7 +14,7 @@ use crate::engine::{Engine, lock};
 use crate::format::manifest::Manifest;
 use crate::format::op_line;
 use crate::history::kept_logs;
-use crate::op::{Cursor, Operation, Since};
+use crate::op::{Cursor, Operation, Place, Since};
 use crate::open::{load_all, load_consistent, read_manifest, replay};
 use crate::oplog::{self, LogLine, Start};
 use crate::{Error, ErrorKind, Result, time};
@@ -40,37 +40,84 @@ pub struct Tail {
 /// How far a reader has read.
 #[derive(Debug, Clone)]
 pub(crate) struct Position {
-    log: String,
+    pub(crate) log: String,
     /// Where the next line begins.
-    offset: u64,
-    next_seq: u64,
+    pub(crate) offset: u64,
+    pub(crate) next_seq: u64,
     /// The last line read: where it begins, its checksum, its bytes' length.
-    last: Option<LastLine>,
+    pub(crate) last: Option<LastLine>,
     last_time: Option<String>,
+    /// The last line read, in whatever log it was.
+    pub(crate) passed: Option<Place>,
+    /// The greatest clock read.
+    pub(crate) clock: u64,
+    /// The last group write that was read, or begun to be.
+    pub(crate) group: GroupStart,
+}
+
+/// Where a group write begins in an agent's log: all before it is settled.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct GroupStart {
+    pub(crate) offset: u64,
+    pub(crate) seq: u64,
+    /// The greatest clock before it.
+    pub(crate) clock: u64,
+    at: Option<u64>,
 }
 
 #[derive(Debug, Clone, Copy)]
-struct LastLine {
+pub(crate) struct LastLine {
     offset: u64,
     length: usize,
-    seq: u64,
-    check: u32,
+    pub(crate) seq: u64,
+    pub(crate) check: u32,
 }
 
 impl Position {
     /// At the beginning of the log that `manifest` names.
     pub(crate) fn start(manifest: &Manifest, first_seq: u64) -> Self {
+        Self::at(&manifest.active_ops, 0, first_seq, 0)
+    }
+
+    /// Before operation `seq`, at `offset` of `log`; operations before it have clocks up to `clock`.
+    pub(crate) fn at(log: &str, offset: u64, seq: u64, clock: u64) -> Self {
         Self {
-            log: manifest.active_ops.clone(),
-            offset: 0,
-            next_seq: first_seq,
+            log: log.to_owned(),
+            offset,
+            next_seq: seq,
             last: None,
             last_time: None,
+            passed: None,
+            clock,
+            group: GroupStart {
+                offset,
+                seq,
+                clock,
+                at: None,
+            },
+        }
+    }
+
+    /// The same place, in another log, of which nothing was read yet.
+    pub(crate) fn into_log(self, log: &str) -> Self {
+        Self {
+            passed: self.passed,
+            last_time: self.last_time,
+            ..Self::at(log, 0, self.next_seq, self.clock)
         }
     }
 
     /// Moves behind `line`.
     pub(crate) fn pass(&mut self, line: &LogLine<'_>) {
+        if line.op.at.is_none() || line.op.at != self.group.at {
+            self.group = GroupStart {
+                offset: line.offset,
+                seq: line.seq,
+                clock: self.clock,
+                at: line.op.at,
+            };
+        }
+        self.clock = self.clock.max(line.op.clock.unwrap_or(0));
         self.offset = line.offset + line.raw.len() as u64;
         self.next_seq = line.seq + 1;
         self.last = Some(LastLine {
@@ -80,6 +127,10 @@ impl Position {
             check: op_line::body_check(line.raw),
         });
         self.last_time = Some(line.op.ts.to_owned());
+        self.passed = self.last.map(|last| Place {
+            seq: last.seq,
+            check: last.check,
+        });
     }
 
     /// The time of the last line, in milliseconds since 1970; 0 without one.
@@ -89,7 +140,7 @@ impl Position {
     }
 
     /// Whether the last line read is still where it was.
-    fn still_holds(&self, backend: &dyn Backend) -> Result<bool> {
+    pub(crate) fn still_holds(&self, backend: &dyn Backend) -> Result<bool> {
         let Some(last) = self.last else {
             return Ok(true);
         };
@@ -110,10 +161,24 @@ impl<T: Document> Engine<T> {
     /// Applies what other processes wrote since the last look.
     pub(crate) fn tail(&self) -> Result<Tail> {
         self.ensure_open()?;
-        if !self.options.read_only {
+        if !self.options.read_only && self.agent.is_none() {
             // The only writer has seen everything.
             return Ok(Tail::default());
         }
+        if !self.reads_agents() {
+            return self.tail_single();
+        }
+        let mut tail = self.look_at_agents()?;
+        if !self.reads_agents() {
+            // The last agent has left, and a single writer may have come.
+            let since = self.tail_single()?;
+            tail.operations.extend(since.operations);
+            tail.rewound |= since.rewound;
+        }
+        Ok(tail)
+    }
+
+    fn tail_single(&self) -> Result<Tail> {
         let mut position = lock(&self.follower);
         let before = position.clone();
         match self.look(&mut position) {
@@ -138,6 +203,10 @@ impl<T: Document> Engine<T> {
         let backend = &*self.backend;
         let manifest = read_manifest(backend)?
             .ok_or_else(|| Error::not_found("the store is gone").at_path(backend.location()))?;
+        if manifest.is_shared() {
+            // Agents have begun to write.
+            return Ok(Look::Gone);
+        }
         if manifest.active_ops != position.log {
             return self.follow_checkpoint(position, manifest);
         }
@@ -238,7 +307,8 @@ impl<T: Document> Engine<T> {
         position: &Position,
         manifest: &Manifest,
     ) -> Result<Option<(Vec<Operation>, Position, u64)>> {
-        let parts = kept_logs(manifest);
+        let mut parts = kept_logs(manifest);
+        parts.retain(|part| part.agent.is_none());
         if parts
             .first()
             .is_none_or(|part| part.seq > position.next_seq)
@@ -275,6 +345,7 @@ impl<T: Document> Engine<T> {
     fn rewind(&self, position: &mut Position, before: &Position) -> Result<Tail> {
         let loaded = load_consistent(&self.options, &*self.backend)?;
         *position = loaded.position;
+        *lock(&self.others) = loaded.others;
         *self.state_mut() = loaded.state;
         self.set_manifest(loaded.manifest);
         {
@@ -284,13 +355,10 @@ impl<T: Document> Engine<T> {
             writer.end = loaded.outcome.end;
             writer.log_name.clone_from(&position.log);
         }
-        let since = before.last.map_or(Since::Start, |last| {
-            Since::Cursor(Cursor {
-                seq: last.seq,
-                check: last.check,
-            })
-        });
-        let mut operations = match self.ops(since) {
+        let since = before
+            .passed
+            .map_or(Since::Start, |place| Since::Cursor(Cursor::single(place)));
+        let mut operations = match self.ops(&since) {
             Ok(operations) => operations,
             Err(error) if matches!(error.kind(), ErrorKind::Conflict | ErrorKind::NotFound) => {
                 Vec::new()
@@ -298,9 +366,8 @@ impl<T: Document> Engine<T> {
             Err(error) => return Err(error),
         };
         // What came after the documents were loaded is for the next look.
-        operations.retain(|operation| {
-            (before.next_seq..position.next_seq).contains(&operation.cursor.seq)
-        });
+        operations
+            .retain(|operation| (before.next_seq..position.next_seq).contains(&operation.seq));
         Ok(Tail {
             operations,
             rewound: true,

@@ -1,22 +1,28 @@
 //! The operations themselves: `history` of one document, `ops` since a time or a cursor, across checkpoints as far as logs are kept.
 
+use std::cell::RefCell;
 use std::sync::atomic::Ordering;
 
+use crate::agents::Others;
 use crate::backend::{Backend, Object};
 use crate::document::Document;
 use crate::engine::{Engine, lock};
 use crate::format::manifest::Manifest;
-use crate::op::{Cursor, Operation, Since};
+use crate::merge::Agent;
+use crate::op::{Cursor, Operation, Place, Since};
 use crate::open::missing_file_is_damage;
 use crate::oplog::{self, LogLine, Start};
-use crate::{Error, ErrorKind, Result, time};
+use crate::{Error, ErrorKind, Result, paths, time};
 
 /// How often a read starts over because a checkpoint replaced the logs meanwhile.
 const TRIES: usize = 20;
 
 /// A kept log, as far as it counts.
+#[derive(Clone)]
 pub(crate) struct Part {
     pub(crate) name: String,
+    /// Whose it is; `None` for one of the single writer.
+    pub(crate) agent: Option<Agent>,
     /// The number of its first operation.
     pub(crate) seq: u64,
     /// How many operations and bytes count; `None` for the active log.
@@ -44,28 +50,55 @@ impl Object for Prefix {
     }
 }
 
-/// The kept logs of `manifest`, oldest first, the active one last.
+/// The kept logs of `manifest`, oldest first, the active ones last: the single writer's, then those of agents.
 pub(crate) fn kept_logs(manifest: &Manifest) -> Vec<Part> {
     let ours = manifest.ours.as_ref();
     let sealed = ours.into_iter().flat_map(|ours| &ours.sealed);
     let mut parts: Vec<Part> = sealed
         .map(|log| Part {
             name: log.path.clone(),
+            agent: log.agent.as_deref().map(Agent::from),
             seq: log.seq,
             sealed: Some((log.ops, log.bytes)),
             settled_seq: u64::MAX,
         })
         .collect();
-    parts.push(Part {
-        name: manifest.active_ops.clone(),
-        seq: ours.map_or(0, |ours| ours.log_seq),
-        sealed: None,
-        settled_seq: u64::MAX,
-    });
+    let is_agents = |name: &str| paths::parse_agent_ops(name).is_some();
+    // In a store of the reference's agents this is one of theirs.
+    if !is_agents(&manifest.active_ops) {
+        parts.push(Part::active(
+            &manifest.active_ops,
+            None,
+            ours.map_or(0, |ours| ours.log_seq),
+        ));
+    }
+    match ours {
+        Some(ours) => parts.extend(ours.agents.iter().filter_map(|facts| {
+            let log = facts.log.as_ref()?;
+            Some(Part::active(log, Some(&facts.id), facts.seq))
+        })),
+        None => parts.extend(
+            manifest
+                .active_agent_ops
+                .iter()
+                .flatten()
+                .map(|(agent, log)| Part::active(log, Some(agent), 0)),
+        ),
+    }
     parts
 }
 
 impl Part {
+    fn active(name: &str, agent: Option<&str>, seq: u64) -> Self {
+        Self {
+            name: name.to_owned(),
+            agent: agent.map(Agent::from),
+            seq,
+            sealed: None,
+            settled_seq: u64::MAX,
+        }
+    }
+
     pub(crate) fn open(&self, backend: &dyn Backend) -> Result<Box<dyn Object>> {
         let object = backend.open(&self.name)?;
         Ok(match self.sealed {
@@ -115,64 +148,155 @@ impl Part {
     }
 }
 
+/// An operation's place in the order of all, and what was made of it.
+struct Ordered {
+    /// Its clock; agents' operations lie in this order, the single writer's in that of the log.
+    clock: u64,
+    agent: Option<Agent>,
+    place: Place,
+    operation: Option<Operation>,
+}
+
+/// Reads `parts` and hands every operation that `is_wanted` picks to `sink`, in the order of all, with its cursor, which begins as `cursor`. Logs of the single
+/// writer come in their turn; those of agents between them are merged, by clock.
+fn read_in_order(
+    backend: &dyn Backend,
+    parts: &[Part],
+    mut cursor: Cursor,
+    is_wanted: &dyn Fn(&Part, &LogLine<'_>) -> bool,
+    sink: &mut dyn FnMut(Operation),
+) -> Result<()> {
+    for run in parts.chunk_by(|one, next| one.agent.is_some() == next.agent.is_some()) {
+        let mut ordered = Vec::new();
+        for part in run {
+            part.read(backend, &mut |line| {
+                let operation = if is_wanted(part, line) {
+                    Some(Operation::from_line(line)?)
+                } else {
+                    None
+                };
+                let place = Place::of(line);
+                if let Some(agent) = &part.agent {
+                    ordered.push(Ordered {
+                        clock: line.op.clock.unwrap_or(0),
+                        agent: Some(Agent::clone(agent)),
+                        place,
+                        operation,
+                    });
+                } else {
+                    cursor.pass(None, place);
+                    if let Some(mut operation) = operation {
+                        operation.cursor.clone_from(&cursor);
+                        sink(operation);
+                    }
+                }
+                Ok(())
+            })?;
+        }
+        ordered.sort_by(|one, other| {
+            let key = |ordered: &Ordered| (ordered.clock, ordered.agent.clone(), ordered.place.seq);
+            key(one).cmp(&key(other))
+        });
+        for ordered in ordered {
+            // Behind a cursor, the logs are read from their beginning.
+            let seen = cursor.place(ordered.agent.as_deref());
+            if seen.is_some_and(|seen| seen.seq >= ordered.place.seq) {
+                continue;
+            }
+            cursor.pass(ordered.agent.as_ref(), ordered.place);
+            if let Some(mut operation) = ordered.operation {
+                operation.cursor.clone_from(&cursor);
+                sink(operation);
+            }
+        }
+    }
+    Ok(())
+}
+
 impl<T: Document> Engine<T> {
     /// All kept operations of one document, oldest first.
     pub(crate) fn history(&self, id: &str) -> Result<Vec<Operation>> {
+        self.read_operations(&|_, line| line.op.id == id)
+    }
+
+    /// The kept operations after `since`, oldest first.
+    pub(crate) fn ops(&self, since: &Since) -> Result<Vec<Operation>> {
+        match since {
+            Since::Cursor(cursor) => self.with_kept_logs(|parts| self.ops_behind(parts, cursor)),
+            _ => self.read_operations(&|_, line| is_after(line, since)),
+        }
+    }
+
+    fn read_operations(
+        &self,
+        is_wanted: &dyn Fn(&Part, &LogLine<'_>) -> bool,
+    ) -> Result<Vec<Operation>> {
         self.with_kept_logs(|parts| {
             let mut operations = Vec::new();
-            for part in parts {
-                part.read(&*self.backend, &mut |line| {
-                    if line.op.id == id {
-                        operations.push(Operation::from_line(line)?);
-                    }
-                    Ok(())
-                })?;
-            }
+            let mut sink = |operation| operations.push(operation);
+            read_in_order(&*self.backend, parts, Cursor::start(), is_wanted, &mut sink)?;
             Ok(operations)
         })
     }
 
-    /// The kept operations after `since`, oldest first.
-    pub(crate) fn ops(&self, since: Since) -> Result<Vec<Operation>> {
-        self.with_kept_logs(|parts| match since {
-            Since::Start | Since::Time(_) => self.ops_by_time(parts, since),
-            Since::Cursor(cursor) => self.ops_behind(parts, cursor),
+    /// The kept operations of other agents between two places in each one's logs.
+    pub(crate) fn ops_between(&self, from: &Others, to: &Others) -> Result<Vec<Operation>> {
+        let next_seq = |places: &Others, part: &Part| {
+            let agent = part.agent.as_deref()?;
+            Some(places.get(agent)?.next_seq)
+        };
+        self.with_kept_logs(|parts| {
+            let new: Vec<Part> = parts
+                .iter()
+                .filter(|part| part.reaches(next_seq(from, part).unwrap_or(0)))
+                .cloned()
+                .collect();
+            let is_wanted = |part: &Part, line: &LogLine<'_>| {
+                let from = next_seq(from, part).unwrap_or(0);
+                next_seq(to, part).is_some_and(|to| (from..to).contains(&line.seq))
+            };
+            let mut operations = Vec::new();
+            let mut sink = |operation| operations.push(operation);
+            read_in_order(&*self.backend, &new, Cursor::start(), &is_wanted, &mut sink)?;
+            Ok(operations)
         })
     }
 
-    fn ops_by_time(&self, parts: &[Part], since: Since) -> Result<Vec<Operation>> {
+    fn ops_behind(&self, parts: &[Part], cursor: &Cursor) -> Result<Vec<Operation>> {
+        let place = |part: &Part| cursor.place(part.agent.as_deref());
+        let unread: Vec<Part> = parts
+            .iter()
+            .filter(|part| place(part).is_none_or(|place| part.reaches(place.seq)))
+            .cloned()
+            .collect();
+        let found = RefCell::new(Vec::new());
+        let is_wanted = |part: &Part, line: &LogLine<'_>| {
+            let Some(place) = place(part) else {
+                return true;
+            };
+            if place == Place::of(line) {
+                found.borrow_mut().push(part.agent.clone());
+            }
+            line.seq > place.seq
+        };
         let mut operations = Vec::new();
-        for part in parts {
-            part.read(&*self.backend, &mut |line| {
-                if is_after(line, since) {
-                    operations.push(Operation::from_line(line)?);
-                }
-                Ok(())
-            })?;
+        let mut sink = |operation| operations.push(operation);
+        read_in_order(
+            &*self.backend,
+            &unread,
+            cursor.clone(),
+            &is_wanted,
+            &mut sink,
+        )?;
+        let found = found.into_inner();
+        for (agent, place) in cursor.places() {
+            if !found.iter().any(|found| found.as_deref() == agent) {
+                let mut kept = parts.iter().filter(|part| part.agent.as_deref() == agent);
+                let first = kept.next().map_or(u64::MAX, |part| part.seq);
+                return Err(lost_cursor(place.seq, first));
+            }
         }
         Ok(operations)
-    }
-
-    fn ops_behind(&self, parts: &[Part], cursor: Cursor) -> Result<Vec<Operation>> {
-        let mut operations = Vec::new();
-        let mut found = false;
-        for part in parts.iter().filter(|part| part.reaches(cursor.seq)) {
-            part.read(&*self.backend, &mut |line| {
-                if line.seq > cursor.seq {
-                    operations.push(Operation::from_line(line)?);
-                } else if line.seq == cursor.seq {
-                    found = Cursor::at(line) == cursor;
-                }
-                Ok(())
-            })?;
-        }
-        if found {
-            return Ok(operations);
-        }
-        Err(lost_cursor(
-            cursor,
-            parts.first().map_or(0, |part| part.seq),
-        ))
     }
 
     /// Calls `read` with the kept logs, which have everything that was accepted so far; again when a checkpoint removed one of them meanwhile.
@@ -184,7 +308,9 @@ impl<T: Document> Engine<T> {
             let manifest = self.current_manifest()?;
             tries += 1;
             let mut parts = kept_logs(&manifest);
-            if let Some(active) = parts.last_mut() {
+            let agent = self.agent.as_deref();
+            let own = |part: &&mut Part| part.agent.as_deref() == agent && part.sealed.is_none();
+            if let Some(active) = parts.iter_mut().find(own) {
                 active.settled_seq = self.settled_seq();
             }
             match read(&parts) {
@@ -222,26 +348,27 @@ impl<T: Document> Engine<T> {
     }
 }
 
-pub(crate) fn is_after(line: &LogLine<'_>, since: Since) -> bool {
+pub(crate) fn is_after(line: &LogLine<'_>, since: &Since) -> bool {
     match since {
         Since::Start => true,
-        Since::Time(time) => time::parse_timestamp(line.op.ts).is_some_and(|ts| ts > time),
-        Since::Cursor(cursor) => line.seq > cursor.seq,
+        Since::Time(time) => time::parse_timestamp(line.op.ts).is_some_and(|ts| ts > *time),
+        Since::Cursor(cursor) => {
+            let agent = line.op.agent.as_deref();
+            cursor.place(agent).is_none_or(|place| line.seq > place.seq)
+        }
     }
 }
 
-fn lost_cursor(cursor: Cursor, first: u64) -> Error {
-    if cursor.seq < first {
+fn lost_cursor(seq: u64, first: u64) -> Error {
+    if seq < first {
         return Error::not_found(format!(
-            "operation {} is older than what is kept; start over from the documents",
-            cursor.seq
+            "operation {seq} is older than what is kept; start over from the documents"
         ));
     }
     Error::new(
         ErrorKind::Conflict,
         format!(
-            "operation {} was taken back since the cursor was made; start over from the documents or an older cursor",
-            cursor.seq
+            "operation {seq} was taken back since the cursor was made; start over from the documents or an older cursor"
         ),
     )
 }

@@ -24,6 +24,7 @@
 
 pub mod backend;
 
+mod agents;
 mod archive;
 mod background;
 mod base;
@@ -43,6 +44,7 @@ mod format;
 mod history;
 mod load;
 mod lock;
+mod merge;
 mod migrate;
 mod op;
 mod open;

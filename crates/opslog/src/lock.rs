@@ -50,6 +50,54 @@ pub struct DirectoryLock {
     _flock: Box<dyn FileLock>,
 }
 
+/// The right to write in a directory as one of several agents: a shared `flock` on the writer's file, which keeps single writers out, and an exclusive one
+/// on the agent's own. Both end with the process.
+pub(crate) struct AgentLock {
+    _shared: Box<dyn FileLock>,
+    _own: Box<dyn FileLock>,
+}
+
+impl AgentLock {
+    /// # Errors
+    ///
+    /// `Locked` while a single writer, or the same agent, is at work; `Unavailable` if the files cannot be written.
+    pub(crate) fn acquire(file_system: &dyn FileSystem, root: &Path, agent: &str) -> Result<Self> {
+        let fail = |path: &Path, error| Error::io("lock the store", path, error);
+        let path = root.join(paths::LOCK);
+        let writer = root.join(paths::WRITER_FLOCK);
+        let shared = file_system
+            .try_lock_shared(&writer)
+            .map_err(|error| fail(&writer, error))?
+            .ok_or_else(|| held_by_opslog(file_system, &path))?;
+        // The reference knows `.lock` only.
+        let content = read_if_present(file_system, &path).map_err(|error| fail(&path, error))?;
+        if let Holder::Foreign(process_id) = Holder::parse(&content.unwrap_or_default())
+            && file_system.process_is_alive(process_id)
+        {
+            return Err(Error::new(
+                ErrorKind::Locked,
+                format!("store is locked by process {process_id}; close it there, or, if that process does not use this store, delete the lock file"),
+            )
+            .at_path(path));
+        }
+        let own_path = root.join(paths::agent_flock(agent));
+        let own = file_system
+            .try_lock(&own_path)
+            .map_err(|error| fail(&own_path, error))?;
+        let own = own.ok_or_else(|| {
+            Error::new(
+                ErrorKind::Locked,
+                format!("agent '{agent}' is in use by another process or handle; close it there, or choose another agent id"),
+            )
+            .at_path(own_path)
+        })?;
+        Ok(Self {
+            _shared: shared,
+            _own: own,
+        })
+    }
+}
+
 /// Whom a `.lock` belongs to.
 #[derive(Debug, PartialEq, Eq)]
 enum Holder {
@@ -310,7 +358,7 @@ fn held_by_opslog(file_system: &dyn FileSystem, path: &Path) -> Error {
             format!("this process ({process_id}), through another handle")
         }
         Holder::Opslog(process_id) => format!("process {process_id}"),
-        _ => "another process".to_owned(),
+        _ => "another process, or by agents".to_owned(),
     };
     Error::new(
         ErrorKind::Locked,

@@ -4,9 +4,11 @@ use std::fmt;
 use std::str::FromStr;
 
 use jiff::Timestamp;
+use smallvec::{SmallVec, smallvec};
 
 use crate::document::{Json, Stored};
 use crate::format::op_line::{self, BatchMark, OpKind, OpLine, Prev};
+use crate::merge::{Agent, Order};
 use crate::oplog::LogLine;
 use crate::{Error, Result, delta, time};
 
@@ -44,6 +46,10 @@ pub struct Operation {
     pub clock: Option<u64>,
     /// The place just behind it, for [`Store::ops`](crate::Store::ops).
     pub cursor: Cursor,
+    /// Its number among those of its log's writer.
+    pub(crate) seq: u64,
+    /// What it writes to its register, in a store of agents.
+    pub(crate) order: Option<Order>,
 }
 
 impl Operation {
@@ -69,7 +75,9 @@ impl Operation {
             batch: op.batch.map(|BatchMark { index, count }| (index, count)),
             agent: op.agent.as_ref().map(|agent| agent.clone().into_owned()),
             clock: op.clock,
-            cursor: Cursor::at(line),
+            cursor: Cursor::single(Place::of(line)),
+            seq: line.seq,
+            order: op.order(),
         })
     }
 
@@ -104,6 +112,7 @@ impl Operation {
                 blind: self.blind,
                 undo: self.undo,
                 batch: self.batch.map(|(index, count)| BatchMark { index, count }),
+                origin: op_line::Origin::default(),
                 seq: None,
                 at: None,
             },
@@ -145,15 +154,22 @@ pub(crate) fn previous_document<T>(op: &OpLine<'_>) -> Result<Option<Stored<T>>,
 /// assert_eq!(new[0].id, "b");
 /// # Ok::<(), opslog::Error>(())
 /// ```
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Cursor {
+    /// The last operation before it of each writer, sorted; the single writer has no name.
+    places: SmallVec<[(Option<Agent>, Place); 1]>,
+}
+
+/// One operation among those of its writer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) struct Place {
     pub(crate) seq: u64,
-    /// Checksum of that operation's line, to notice that it was replaced by another.
+    /// Checksum of the operation's line, to notice that it was replaced by another.
     pub(crate) check: u32,
 }
 
-impl Cursor {
-    pub(crate) fn at(line: &LogLine<'_>) -> Self {
+impl Place {
+    pub(crate) fn of(line: &LogLine<'_>) -> Self {
         Self {
             seq: line.seq,
             check: op_line::body_check(line.raw),
@@ -161,9 +177,61 @@ impl Cursor {
     }
 }
 
+impl Cursor {
+    /// Before the first operation.
+    pub(crate) fn start() -> Self {
+        Self {
+            places: SmallVec::new(),
+        }
+    }
+
+    pub(crate) fn single(place: Place) -> Self {
+        Self {
+            places: smallvec![(None, place)],
+        }
+    }
+
+    /// Moves behind an operation of `agent`.
+    pub(crate) fn pass(&mut self, agent: Option<&Agent>, place: Place) {
+        if let Some((_, known)) = self
+            .places
+            .iter_mut()
+            .find(|(known, _)| known.as_ref() == agent)
+        {
+            *known = place;
+        } else {
+            self.places.push((agent.cloned(), place));
+            self.places.sort_by(|(one, _), (other, _)| one.cmp(other));
+        }
+    }
+
+    /// The last operation before it of `agent`.
+    pub(crate) fn place(&self, agent: Option<&str>) -> Option<Place> {
+        let mut places = self.places.iter();
+        places
+            .find(|(known, _)| known.as_deref() == agent)
+            .map(|(_, place)| *place)
+    }
+
+    pub(crate) fn places(&self) -> impl Iterator<Item = (Option<&str>, Place)> {
+        self.places
+            .iter()
+            .map(|(agent, place)| (agent.as_deref(), *place))
+    }
+}
+
 impl fmt::Display for Cursor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}-{:08x}", self.seq, self.check)
+        for (index, (agent, place)) in self.places().enumerate() {
+            if index > 0 {
+                f.write_str(",")?;
+            }
+            if let Some(agent) = agent {
+                write!(f, "{agent}:")?;
+            }
+            write!(f, "{}-{:08x}", place.seq, place.check)?;
+        }
+        Ok(())
     }
 }
 
@@ -171,14 +239,26 @@ impl FromStr for Cursor {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self> {
-        let parsed = text.split_once('-').and_then(|(seq, check)| {
-            Some(Self {
-                seq: seq.parse().ok()?,
-                check: u32::from_str_radix(check, 16).ok()?,
-            })
-        });
-        parsed
-            .ok_or_else(|| Error::invalid(format!("'{text}' is not a cursor such as 42-0123abcd")))
+        let mut cursor = Self::start();
+        for part in text.split(',') {
+            let (agent, place) = match part.split_once(':') {
+                Some((agent, place)) => (Some(Agent::from(agent)), place),
+                None => (None, part),
+            };
+            let place = place.split_once('-').and_then(|(seq, check)| {
+                Some(Place {
+                    seq: seq.parse().ok()?,
+                    check: (check.len() == 8)
+                        .then(|| u32::from_str_radix(check, 16).ok())
+                        .flatten()?,
+                })
+            });
+            let place = place.ok_or_else(|| {
+                Error::invalid(format!("'{text}' is not a cursor such as 42-0123abcd"))
+            })?;
+            cursor.pass(agent.as_ref(), place);
+        }
+        Ok(cursor)
     }
 }
 
@@ -192,7 +272,7 @@ impl FromStr for Cursor {
 /// assert!(store.ops(Timestamp::now())?.is_empty());
 /// # Ok::<(), opslog::Error>(())
 /// ```
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Since {
     /// From the first one that is kept.
@@ -206,6 +286,12 @@ pub enum Since {
 impl From<Timestamp> for Since {
     fn from(time: Timestamp) -> Self {
         Self::Time(time)
+    }
+}
+
+impl From<&Cursor> for Since {
+    fn from(cursor: &Cursor) -> Self {
+        Self::Cursor(cursor.clone())
     }
 }
 

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
+use crate::agents::{self, Others};
 use crate::backend::{Backend, Log};
 use crate::checkpoint::{create_log, discard, nonce, put_manifest, write_snapshot};
 use crate::document::{Document, Stored};
@@ -15,7 +16,7 @@ use crate::follow::Position;
 use crate::format::manifest::{self, ArchiveFacts, Manifest, Ours, SealedLog, Stats};
 use crate::format::op_line::{OpKind, Prev};
 use crate::migrate::{migrate, migrated};
-use crate::oplog::{self, DamageKind, Outcome, Start};
+use crate::oplog::{self, Damage, DamageKind, Outcome, Start};
 use crate::options::Options;
 use crate::state::{Lookup, State};
 use crate::{Error, ErrorKind, Result, load, paths, time};
@@ -67,8 +68,29 @@ pub(crate) struct Loaded<T> {
     pub(crate) state: State<T>,
     pub(crate) outcome: Outcome,
     pub(crate) position: Position,
+    /// In a store of agents: how far their logs were read.
+    pub(crate) others: Others,
+    pub(crate) damage: Vec<LogDamage>,
     /// Whether opslog wrote the manifest last.
-    ours: bool,
+    pub(crate) ours: bool,
+}
+
+/// What was left out of a log.
+pub(crate) struct LogDamage {
+    pub(crate) log: String,
+    pub(crate) damage: Damage,
+}
+
+impl LogDamage {
+    pub(crate) fn all(log: &str, outcome: &Outcome) -> Vec<Self> {
+        let damage = outcome.damage.iter().cloned();
+        damage
+            .map(|damage| Self {
+                log: log.to_owned(),
+                damage,
+            })
+            .collect()
+    }
 }
 
 /// Opens the store on `backend`.
@@ -77,14 +99,16 @@ pub(crate) fn open<T: Document>(
     backend: Arc<dyn Backend>,
 ) -> Result<Arc<Engine<T>>> {
     check_options(&options)?;
-    let engine = if options.read_only {
-        open_read_only(options, backend)?
-    } else {
-        open_for_writing(options, backend)?
+    let engine = match options.agent.clone() {
+        _ if options.read_only => open_read_only(options, backend)?,
+        Some(agent) => agents::open(options, backend, &agent)?,
+        None => open_for_writing(options, backend)?,
     };
     let engine = Arc::new(engine);
     engine.background.attach(&engine);
-    migrate(&engine)?;
+    if engine.agent.is_none() {
+        migrate(&engine)?;
+    }
     Ok(engine)
 }
 
@@ -102,8 +126,10 @@ fn check_options(options: &Options) -> Result<()> {
 
 fn open_read_only<T: Document>(options: Options, backend: Arc<dyn Backend>) -> Result<Engine<T>> {
     let loaded = load_consistent(&options, &*backend)?;
-    let report = report(&loaded.manifest.active_ops, &loaded.outcome, &options)?;
+    let report = report(&loaded.damage, &options)?;
     Ok(Engine::new(Parts {
+        others: loaded.others,
+        agent: None,
         writer: Writer {
             next_seq: loaded.outcome.next_seq,
             ops_since_checkpoint: loaded.outcome.count,
@@ -151,7 +177,7 @@ pub(crate) fn load_consistent<T: Document>(
     }
 }
 
-fn no_store(backend: &dyn Backend) -> Error {
+pub(crate) fn no_store(backend: &dyn Backend) -> Error {
     Error::not_found("there is no store here; open it for writing once to create it")
         .at_path(backend.location())
 }
@@ -180,13 +206,23 @@ fn open_for_writing<T: Document>(options: Options, backend: Arc<dyn Backend>) ->
     let lock = backend.lock()?;
     // Again, since a writer may have ended in between: what it left of names must be durable before anything is built on it.
     backend.initialize()?;
-    let manifest = match read_manifest(&*backend)? {
-        Some(manifest) => manifest,
-        None => create(&*backend, &options)?,
+    let manifest = if let Some(manifest) = read_manifest(&*backend)? {
+        manifest
+    } else {
+        let manifest = create(&*backend, &options)?;
+        put_manifest(&*backend, &manifest)?;
+        manifest
     };
-    let loaded = load_all(&options, &*backend, manifest).map_err(missing_file_is_damage)?;
-    let report = report(&loaded.manifest.active_ops, &loaded.outcome, &options)?;
-    keep_damaged_bytes(&*backend, &loaded.manifest.active_ops, &loaded.outcome)?;
+    let mut loaded = load_all(&options, &*backend, manifest).map_err(missing_file_is_damage)?;
+    let report = report(&loaded.damage, &options)?;
+    if loaded.manifest.is_shared() {
+        loaded = fold_shared(&options, &*backend, loaded)?;
+    }
+    keep_damaged_bytes(
+        &*backend,
+        &loaded.manifest.active_ops,
+        &loaded.outcome.damage,
+    )?;
     let log = open_log(&*backend, &loaded.manifest.active_ops, &loaded.outcome)?;
     remove_leftovers(&*backend, &loaded);
     let writer = Writer {
@@ -206,7 +242,40 @@ fn open_for_writing<T: Document>(options: Options, backend: Arc<dyn Backend>) ->
         manifest: loaded.manifest,
         writer,
         position: loaded.position,
+        others: Others::new(),
+        agent: None,
     }))
+}
+
+/// Makes a store that agents have left a single writer's: everything goes into the snapshot, and their logs become history.
+fn fold_shared<T: Document>(
+    options: &Options,
+    backend: &dyn Backend,
+    loaded: Loaded<T>,
+) -> Result<Loaded<T>> {
+    if options.skip_load {
+        return Err(Error::invalid(
+            "agents have left operations that are not in the snapshot yet; open the store once without skip_load, or as an agent",
+        ));
+    }
+    let dropped: Vec<String> = named_paths(&loaded.manifest).map(str::to_owned).collect();
+    let (next, new_files) = agents::fold_all(backend, loaded, false)?;
+    if let Err(error) = put_manifest(backend, &next) {
+        // Which of the two is in place is not known; what neither names is removed by the next open.
+        tracing::warn!(
+            ?new_files,
+            "the store could not be taken over from its agents"
+        );
+        return Err(error);
+    }
+    let named: Vec<&str> = named_paths(&next).collect();
+    for name in dropped
+        .iter()
+        .filter(|name| !named.contains(&name.as_str()))
+    {
+        discard(backend, name);
+    }
+    load_all(options, backend, next).map_err(missing_file_is_damage)
 }
 
 /// Opens the log behind its last good line, cutting off what is torn, and terminates that line.
@@ -235,7 +304,7 @@ pub(crate) fn read_manifest(backend: &dyn Backend) -> Result<Option<Manifest>> {
 }
 
 /// Every path in the manifest: each is one that the store may come to read, cut or remove.
-fn named_paths(manifest: &Manifest) -> impl Iterator<Item = &str> {
+pub(crate) fn named_paths(manifest: &Manifest) -> impl Iterator<Item = &str> {
     let agents = manifest.active_agent_ops.iter().flatten();
     let ours = manifest.ours.iter();
     [&manifest.current_snapshot, &manifest.active_ops]
@@ -246,12 +315,16 @@ fn named_paths(manifest: &Manifest) -> impl Iterator<Item = &str> {
             ours.clone()
                 .flat_map(|ours| ours.sealed.iter().map(|log| &log.path)),
         )
-        .chain(ours.flat_map(|ours| ours.archives.iter().map(|archive| &archive.path)))
+        .chain(
+            ours.clone()
+                .flat_map(|ours| ours.archives.iter().map(|archive| &archive.path)),
+        )
+        .chain(ours.flat_map(|ours| ours.agents.iter().filter_map(|agent| agent.log.as_ref())))
         .map(String::as_str)
 }
 
-/// Makes an empty store: snapshot and log first, then the manifest that names them.
-fn create(backend: &dyn Backend, options: &Options) -> Result<Manifest> {
+/// Makes an empty store but for the manifest that names its snapshot and log.
+pub(crate) fn create(backend: &dyn Backend, options: &Options) -> Result<Manifest> {
     ensure_nothing_is_lost(backend)?;
     let version = options.version.unwrap_or(1);
     let residency = options.residency;
@@ -278,7 +351,6 @@ fn create(backend: &dyn Backend, options: &Options) -> Result<Manifest> {
             ..Ours::default()
         }),
     };
-    put_manifest(backend, &manifest)?;
     Ok(manifest)
 }
 
@@ -319,19 +391,23 @@ pub(crate) fn load_all<T: Document>(
     mut manifest: Manifest,
 ) -> Result<Loaded<T>> {
     check_version(options, &manifest)?;
-    if manifest.active_agent_ops.is_some() {
-        return Err(Error::new(
-            ErrorKind::UnsupportedVersion,
-            "the store was written by several agents, which this version does not read; open it with the agents' program",
-        )
-        .at_path(backend.location()));
+    let ours = manifest.ours.is_some();
+    let shared = manifest.is_shared();
+    if !ours && shared {
+        return agents::load_reference(options, backend, manifest);
+    }
+    let has_stamps = manifest
+        .ours
+        .as_ref()
+        .is_some_and(|ours| ours.stamps.is_some());
+    if ours && (shared || options.agent.is_some() && has_stamps) {
+        return agents::load(options, backend, manifest);
     }
     let mut state = if options.skip_load {
         State::default()
     } else {
         load::load(backend, &manifest, options)?
     };
-    let ours = manifest.ours.is_some();
     if !ours {
         manifest.ours = Some(adopt(backend, &manifest)?);
     }
@@ -343,10 +419,12 @@ pub(crate) fn load_all<T: Document>(
     }
     let (outcome, position) = read;
     Ok(Loaded {
+        damage: LogDamage::all(&manifest.active_ops, &outcome),
         manifest,
         state,
         outcome,
         position,
+        others: Others::new(),
         ours,
     })
 }
@@ -415,7 +493,7 @@ fn replay_known<T>(state: &mut State<T>, kind: OpKind, id: &str, data: Option<&s
     }
 }
 
-fn check_version(options: &Options, manifest: &Manifest) -> Result<()> {
+pub(crate) fn check_version(options: &Options, manifest: &Manifest) -> Result<()> {
     match options.version {
         Some(version) if version < manifest.version => Err(Error::new(
             ErrorKind::UnsupportedVersion,
@@ -432,8 +510,15 @@ fn check_version(options: &Options, manifest: &Manifest) -> Result<()> {
 }
 
 /// What the manifest would say if opslog had written it: the reference's other logs are the history.
-fn adopt(backend: &dyn Backend, manifest: &Manifest) -> Result<Ours> {
-    let mut ours = Ours::default();
+pub(crate) fn adopt(backend: &dyn Backend, manifest: &Manifest) -> Result<Ours> {
+    let mut ours = Ours {
+        archives: manifest
+            .archive_segments
+            .iter()
+            .map(|path| unknown_archive(path))
+            .collect(),
+        ..Ours::default()
+    };
     let Some(active) = paths::parse_ops(&manifest.active_ops) else {
         return Ok(ours);
     };
@@ -445,34 +530,40 @@ fn adopt(backend: &dyn Backend, manifest: &Manifest) -> Result<Ours> {
         .collect();
     logs.sort_unstable();
     for (_, path) in logs {
-        let log = backend.open(&path)?;
-        let start = Start {
-            position: 0,
-            seq: None,
-        };
-        let mut last = None;
-        let outcome = oplog::read(&*log, start, &mut |line| {
-            last = Some(line.op.ts.to_owned());
-            Ok(())
-        })?;
-        if outcome.count > 0 {
-            ours.sealed.push(SealedLog {
-                path,
-                bytes: outcome.end,
-                seq: ours.log_seq,
-                ops: outcome.count,
-                sealed_at: last.unwrap_or_default(),
-            });
-            ours.log_seq += outcome.count;
-        }
+        ours.log_seq = adopt_log(backend, path, ours.log_seq, None, &mut ours)?;
     }
     ours.undo_floor = ours.log_seq;
-    ours.archives = manifest
-        .archive_segments
-        .iter()
-        .map(|path| unknown_archive(path))
-        .collect();
     Ok(ours)
+}
+
+/// Makes a log that the reference has replaced history. Its first operation has the number `seq`; the answer is the number behind its last one.
+pub(crate) fn adopt_log(
+    backend: &dyn Backend,
+    path: String,
+    seq: u64,
+    agent: Option<&str>,
+    ours: &mut Ours,
+) -> Result<u64> {
+    let start = Start {
+        position: 0,
+        seq: None,
+    };
+    let mut last = None;
+    let outcome = oplog::read(&*backend.open(&path)?, start, &mut |line| {
+        last = Some(line.op.ts.to_owned());
+        Ok(())
+    })?;
+    if outcome.count > 0 {
+        ours.sealed.push(SealedLog {
+            path,
+            bytes: outcome.end,
+            seq,
+            ops: outcome.count,
+            sealed_at: last.unwrap_or_default(),
+            agent: agent.map(str::to_owned),
+        });
+    }
+    Ok(seq + outcome.count)
 }
 
 /// An archive segment of which nothing is known but its name.
@@ -486,26 +577,27 @@ fn unknown_archive(path: &str) -> ArchiveFacts {
 }
 
 /// Turns what was read into the report, and says it once in the log.
-fn report(log_name: &str, outcome: &Outcome, options: &Options) -> Result<OpenReport> {
+pub(crate) fn report(found: &[LogDamage], options: &Options) -> Result<OpenReport> {
     let mut report = OpenReport::default();
-    for damage in &outcome.damage {
+    for LogDamage { log, damage } in found {
         if options.strict && damage.kind == DamageKind::Damaged {
             return Err(Error::corrupt(format!(
                 "the log is damaged, and strict refuses to leave anything out: {}",
                 damage.reason
             ))
-            .at_path(log_name)
+            .at_path(log)
             .at_offset(damage.range.start));
         }
         let entry = DamageReport {
-            path: log_name.to_owned(),
+            path: log.clone(),
             offset: damage.range.start,
             bytes: damage.range.end - damage.range.start,
             kind: damage.kind,
             reason: damage.reason.clone(),
         };
         // To a reader, a write that another process is in the middle of looks torn.
-        if !(options.read_only && entry.kind == DamageKind::Torn) {
+        let beside_a_writer = options.read_only || options.agent.is_some();
+        if !(beside_a_writer && entry.kind == DamageKind::Torn) {
             tracing::warn!(path = entry.path, offset = entry.offset, bytes = entry.bytes, kind = ?entry.kind, reason = entry.reason, "a part of the log was left out");
         }
         report.damage.push(entry);
@@ -514,8 +606,12 @@ fn report(log_name: &str, outcome: &Outcome, options: &Options) -> Result<OpenRe
 }
 
 /// Copies the bytes that recovery leaves out to a file beside the log, once.
-fn keep_damaged_bytes(backend: &dyn Backend, log_name: &str, outcome: &Outcome) -> Result<()> {
-    if outcome.damage.is_empty() {
+pub(crate) fn keep_damaged_bytes(
+    backend: &dyn Backend,
+    log_name: &str,
+    damage: &[Damage],
+) -> Result<()> {
+    if damage.is_empty() {
         return Ok(());
     }
     let log = backend.open(log_name)?;
@@ -527,7 +623,7 @@ fn keep_damaged_bytes(backend: &dyn Backend, log_name: &str, outcome: &Outcome) 
         Err(error) => return Err(error),
     };
     let before = kept.len();
-    for damage in &outcome.damage {
+    for damage in damage {
         let end = damage.range.end.min(size);
         let length = usize::try_from(end.saturating_sub(damage.range.start)).unwrap_or(usize::MAX);
         let mut bytes = vec![0; length];
@@ -552,6 +648,7 @@ fn remove_leftovers<T>(backend: &dyn Backend, loaded: &Loaded<T>) {
         let mut sealed = manifest.ours.iter().flat_map(|ours| &ours.sealed);
         sealed.any(|log| log.path == name)
     };
+    let current_stamps = paths::stamps_of(&manifest.current_snapshot);
     let current_index = paths::index_of(&manifest.current_snapshot);
     for prefix in [
         paths::MANIFEST,
@@ -566,6 +663,8 @@ fn remove_leftovers<T>(backend: &dyn Backend, loaded: &Loaded<T>) {
             let superseded = paths::parse_snapshot(&name).is_some()
                 && name != manifest.current_snapshot
                 || paths::parse_index(&name).is_some() && Some(&name) != current_index.as_ref()
+                || paths::parse_stamps(&name).is_some() && Some(&name) != current_stamps.as_ref()
+                || loaded.ours && paths::parse_agent_ops(&name).is_some() && !is_sealed(&name)
                 || loaded.ours
                     && paths::parse_ops(&name).is_some()
                     && name != manifest.active_ops

@@ -202,6 +202,8 @@ pub(crate) struct Options {
     pub(crate) undo_mode: UndoMode,
     pub(crate) strict: bool,
     pub(crate) residency: Residency,
+    /// Under which id to write beside other agents.
+    pub(crate) agent: Option<String>,
 }
 
 impl Default for Options {
@@ -221,6 +223,7 @@ impl Default for Options {
             undo_mode: UndoMode::default(),
             strict: false,
             residency: Residency::default(),
+            agent: None,
         }
     }
 }

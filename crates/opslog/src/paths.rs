@@ -27,6 +27,9 @@ pub(crate) const FOLDERS: [&str; 3] = ["snapshots", "ops", "archive"];
 /// The longest period: it must fit in a file's name.
 const PERIOD_BYTES_MAX: usize = 100;
 
+/// The longest agent id.
+const AGENT_BYTES_MAX: usize = 64;
+
 /// How many taken names [`next_free`] passes by before it reports the conflict.
 const TAKEN_NAMES_MAX: u64 = 100_000;
 
@@ -39,6 +42,22 @@ pub(crate) fn snapshot(ms: u64) -> String {
 pub(crate) fn index_of(snapshot: &str) -> Option<String> {
     let ms = parse_snapshot(snapshot)?;
     Some(format!("{SNAPSHOTS}snap-{ms}.index"))
+}
+
+/// The stamps file of `snapshot`; `None` if that is not a snapshot's name.
+pub(crate) fn stamps_of(snapshot: &str) -> Option<String> {
+    let ms = parse_snapshot(snapshot)?;
+    Some(format!("{SNAPSHOTS}snap-{ms}.stamps"))
+}
+
+/// The log that `agent` began at `ms`.
+pub(crate) fn agent_ops(agent: &str, ms: u64) -> String {
+    format!("{OPS}agent-{agent}-{ms}.jsonl")
+}
+
+/// The file whose `flock` proves that `agent` lives.
+pub(crate) fn agent_flock(agent: &str) -> String {
+    format!(".opslog.agent-{agent}.lock")
 }
 
 /// The single-writer log begun at `ms`.
@@ -79,6 +98,15 @@ pub(crate) fn parse_index(name: &str) -> Option<u64> {
         name.strip_prefix(SNAPSHOTS)?
             .strip_prefix("snap-")?
             .strip_suffix(".index")?,
+    )
+}
+
+/// When the snapshot was made whose stamps file `name` is; `None` if it is not a stamps file's name.
+pub(crate) fn parse_stamps(name: &str) -> Option<u64> {
+    parse_ms(
+        name.strip_prefix(SNAPSHOTS)?
+            .strip_prefix("snap-")?
+            .strip_suffix(".stamps")?,
     )
 }
 
@@ -194,6 +222,21 @@ pub(crate) fn validate_period(period: &str) -> Result<()> {
         );
     }
     Ok(())
+}
+
+/// Accepts an agent's id: 1 to 64 of `A–Z a–z 0–9 . _ -`.
+///
+/// # Errors
+///
+/// `InvalidInput` otherwise.
+pub(crate) fn validate_agent(id: &str) -> Result<()> {
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
+    if (1..=AGENT_BYTES_MAX).contains(&id.len()) && id.bytes().all(allowed) {
+        return Ok(());
+    }
+    Err(Error::invalid(format!(
+        "agent id {id:?} is not 1 to {AGENT_BYTES_MAX} letters, digits, '.', '_' or '-'"
+    )))
 }
 
 /// Accepts the path of a blob: a plain relative path that names none of the store's own files.

@@ -63,6 +63,7 @@ pub(crate) fn merge(
             seq: first.seq,
             ops: run.iter().map(|log| log.ops).sum(),
             sealed_at: last.sealed_at.clone(),
+            agent: last.agent.clone(),
         },
     }))
 }
@@ -72,7 +73,7 @@ fn short_run(sealed: &[SealedLog], tier: u64) -> Option<&[SealedLog]> {
     let length = sealed
         .iter()
         .rev()
-        .take_while(|log| log.bytes < tier)
+        .take_while(|log| log.bytes < tier && log.agent.is_none())
         .count();
     let run = sealed.get(sealed.len() - length..)?;
     let contiguous = run
@@ -92,6 +93,7 @@ fn copy(
     for log in run {
         let part = Part {
             name: log.path.clone(),
+            agent: None,
             seq: log.seq,
             sealed: Some((log.ops, log.bytes)),
             settled_seq: u64::MAX,

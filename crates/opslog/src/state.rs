@@ -20,6 +20,11 @@ use crate::Result;
 use crate::base::Base;
 use crate::document::Stored;
 use crate::format::op_line::OpKind;
+use crate::merge::Order;
+
+mod merged;
+
+pub(crate) use merged::{Registers, Stamps};
 
 const CHUNK: usize = 512;
 
@@ -38,6 +43,12 @@ pub(crate) enum Change<T> {
         update: bool,
     },
     Delete(Box<str>),
+    /// An agent's set, or delete, to the register of an id.
+    Merge {
+        id: Box<str>,
+        document: Option<Stored<T>>,
+        order: Order,
+    },
 }
 
 /// Where a document was found.
@@ -71,6 +82,8 @@ pub(crate) struct State<T> {
     /// How many documents of the base are deleted.
     base_deleted: usize,
     bytes: u64,
+    /// In a store with several agents.
+    registers: Option<Box<Registers>>,
 }
 
 impl<T> Clone for State<T> {
@@ -85,6 +98,7 @@ impl<T> Clone for State<T> {
             over: Arc::clone(&self.over),
             base_deleted: self.base_deleted,
             bytes: self.bytes,
+            registers: self.registers.clone(),
         }
     }
 }
@@ -107,6 +121,7 @@ impl<T> State<T> {
             over: Arc::default(),
             base_deleted: 0,
             bytes: 0,
+            registers: None,
         }
     }
 
@@ -195,11 +210,18 @@ impl<T> State<T> {
         match change {
             Change::Set { document, update } => self.put(document, update),
             Change::Delete(id) => self.remove(&id),
+            Change::Merge {
+                id,
+                document,
+                order,
+            } => self.merge(&id, document, order),
         }
     }
 
     /// Sets a document; `update` says whether its id has one now, which the state cannot know of a document in the base.
     pub(crate) fn put(&mut self, document: Stored<T>, update: bool) {
+        // Whoever writes without stamps is alone.
+        self.registers = None;
         if let Some(slot) = self.find(document.id()) {
             self.replace(slot, document);
         } else if update && self.is_in_base(document.id()) {
@@ -212,18 +234,24 @@ impl<T> State<T> {
 
     /// Deletes `id`, which has a document.
     pub(crate) fn remove(&mut self, id: &str) {
-        let hash = self.hash(id);
+        self.registers = None;
         if let Some(slot) = self.find(id) {
-            if let Ok(entry) = self.table.find_entry(hash, |&candidate| candidate == slot) {
-                entry.remove();
-            }
-            self.write_slot(slot, None);
+            self.vacate(id, slot);
             self.holes.push(Hole::Slot(slot));
         } else if self.is_in_base(id) {
             self.put_over(id.into(), None);
             self.base_deleted += 1;
             self.holes.push(Hole::InBase);
         }
+    }
+
+    /// Takes the document of `id` out of its slot.
+    fn vacate(&mut self, id: &str, slot: u32) {
+        let hash = self.hash(id);
+        if let Ok(entry) = self.table.find_entry(hash, |&candidate| candidate == slot) {
+            entry.remove();
+        }
+        self.write_slot(slot, None);
     }
 
     /// Says what became of a document of the base.
@@ -278,11 +306,7 @@ impl<T> State<T> {
         if self.find(id) != Some(slot) {
             return Err(OutOfOrder);
         }
-        let hash = self.hash(id);
-        if let Ok(entry) = self.table.find_entry(hash, |&candidate| candidate == slot) {
-            entry.remove();
-        }
-        self.write_slot(slot, None);
+        self.vacate(id, slot);
         let slots = Arc::make_mut(&mut self.slots);
         if let Some(chunk) = slots.last_mut() {
             Arc::make_mut(chunk).pop();

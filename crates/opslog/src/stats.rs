@@ -151,7 +151,7 @@ impl<T: Document> Engine<T> {
 
     /// The manifest as it is now: a reader looks at the storage, the writer knows it.
     pub(crate) fn current_manifest(&self) -> Result<Arc<Manifest>> {
-        if self.options.read_only
+        if (self.options.read_only || self.agent.is_some())
             && let Some(mut manifest) = read_manifest(&*self.backend)?
         {
             if manifest.ours.is_none() {

@@ -429,7 +429,7 @@ impl<T: Document> Store<T> {
     /// # Ok::<(), opslog::Error>(())
     /// ```
     pub fn ops(&self, since: impl Into<Since>) -> Result<Vec<Operation>> {
-        self.engine.ops(since.into())
+        self.engine.ops(&since.into())
     }
 
     /// Makes a checkpoint now: a new snapshot, and a new log with what came after it. Writers go on meanwhile.
@@ -576,7 +576,7 @@ impl<T: Document> Store<T> {
     /// # Ok::<(), opslog::Error>(())
     /// ```
     pub fn log_ops(&self, since: impl Into<Since>) -> Result<OpStream> {
-        self.engine.log_ops(since.into())
+        self.engine.log_ops(&since.into())
     }
 
     /// Brings a read-only store up to date with what another process wrote.

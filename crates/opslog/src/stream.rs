@@ -1,6 +1,6 @@
 //! The current snapshot and the operations after it, one item in memory at a time, through whichever backend is in use.
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::path::Path;
 
 use crate::backend::{Backend, FsBackend, Object};
@@ -214,7 +214,7 @@ impl OpStream {
             seq: Some(self.seq),
         };
         let (mut seen, mut next) = (0, None);
-        let (since, end_seq, piece) = (self.since, self.end_seq, &mut self.piece);
+        let (since, end_seq, piece) = (&self.since, self.end_seq, &mut self.piece);
         let full = || Error::new(ErrorKind::Conflict, "enough for one piece");
         let result = oplog::read(&*self.object, start, &mut |line| {
             if seen >= OPS_AT_ONCE && line.op.batch.is_none_or(|batch| batch.index == 0) {
@@ -264,19 +264,53 @@ impl<T: Document> Engine<T> {
         })
     }
 
-    pub(crate) fn log_ops(&self, since: Since) -> Result<OpStream> {
+    pub(crate) fn log_ops(&self, since: &Since) -> Result<OpStream> {
         self.ensure_open()?;
         self.settle_for_reading()?;
+        if self.reads_agents() {
+            return self.agents_log_ops(since);
+        }
         self.with_current_file(|backend, manifest| {
             Ok(OpStream {
                 object: backend.open(&manifest.active_ops)?,
-                since,
+                since: since.clone(),
                 position: 0,
                 seq: manifest.ours.as_ref().map_or(0, |ours| ours.log_seq),
                 end_seq: self.settled_seq(),
                 piece: VecDeque::new(),
                 at_end: false,
             })
+        })
+    }
+
+    /// As `log_ops`, where agents have logs: all of them are read, and put in the order in which they make the state.
+    fn agents_log_ops(&self, since: &Since) -> Result<OpStream> {
+        let mut operations = self.unfolded_operations()?;
+        // Those of an id whose register has another stamp lost to what the snapshot has.
+        let state = self.state();
+        let stamp = |operation: &Operation| operation.order.clone().map(|order| order.stamp);
+        let effective: HashSet<String> = operations
+            .iter()
+            .filter(|operation| {
+                let register = state.register(&operation.id);
+                register.is_none_or(|register| Some(register.stamp()) == stamp(operation).as_ref())
+            })
+            .map(|operation| operation.id.clone())
+            .collect();
+        drop(state);
+        operations.retain(|operation| effective.contains(&operation.id));
+        operations.sort_by_key(stamp);
+        if let Since::Time(time) = since {
+            operations.retain(|operation| operation.ts > *time);
+        }
+        Ok(OpStream {
+            object: self.backend.open(&self.manifest().active_ops)?,
+            since: since.clone(),
+            position: 0,
+            seq: 0,
+            end_seq: 0,
+            piece: operations.into(),
+            at_end: true,
         })
     }
 

@@ -5,7 +5,7 @@
 
 use std::sync::atomic::Ordering;
 
-use crate::commit::{Draft, Drafts, Guard, poisoned};
+use crate::commit::{Draft, Drafts, Guard, Intent, poisoned};
 use crate::document::{Document, Stored};
 use crate::engine::{Engine, lock};
 use crate::format::op_line::{self, BatchMark};
@@ -17,11 +17,11 @@ use crate::options::UndoMode;
 use crate::{Error, ErrorKind, Result};
 
 /// One commit as it lies in a log.
-struct Commit {
+pub(crate) struct Commit {
     /// Where its first line begins, when it is in the active log.
     offset: u64,
     /// Its lines, newest first.
-    lines: Vec<Vec<u8>>,
+    pub(crate) lines: Vec<Vec<u8>>,
     in_active_log: bool,
     /// The number of its first operation.
     seq: u64,
@@ -30,6 +30,9 @@ struct Commit {
 impl<T: Document> Engine<T> {
     /// Takes back the last commit that was not taken back yet; `false` when there is none.
     pub(crate) fn undo(&self) -> Result<bool> {
+        if self.agent.is_some() {
+            return self.undo_as_agent();
+        }
         let mut writer = self.quiesce(self.writer()?)?;
         let Some((commit, is_last)) = self.commit_to_undo(&writer)? else {
             return Ok(false);
@@ -43,7 +46,7 @@ impl<T: Document> Engine<T> {
             self.cut_off(&mut writer, &commit)?;
         } else {
             let drafts = self.reverse(&writer, &commit)?;
-            self.commit(writer, drafts, true)?;
+            self.commit(writer, drafts, &Intent::Undo)?;
             // As durable as a cut, in every write mode. When the storage refuses it is accepted all the same, and the next caller is told.
             match self.flush() {
                 Err(error) if error.kind() != ErrorKind::Poisoned => {
@@ -56,13 +59,21 @@ impl<T: Document> Engine<T> {
     }
 
     /// The commit that is next to be taken back, and whether it is the very last one of the store.
-    fn commit_to_undo(&self, writer: &Guard<'_, T>) -> Result<Option<(Commit, bool)>> {
+    pub(crate) fn commit_to_undo(&self, writer: &Guard<'_, T>) -> Result<Option<(Commit, bool)>> {
         let manifest = self.manifest();
-        let floor = manifest.ours.as_ref().map_or(0, |ours| ours.undo_floor);
+        let floor = match self.agent.as_deref() {
+            Some(agent) => manifest
+                .agents()
+                .find(|facts| facts.id == agent)
+                .map_or(0, |facts| facts.undo_floor),
+            None => manifest.ours.as_ref().map_or(0, |ours| ours.undo_floor),
+        };
         let mut next_seq = writer.next_seq;
         let mut taken_back = 0_u64;
         let mut is_last = true;
-        for part in kept_logs(&manifest).iter().rev() {
+        let mut parts = kept_logs(&manifest);
+        parts.retain(|part| part.agent == self.agent);
+        for part in parts.iter().rev() {
             let in_active_log = part.sealed.is_none();
             let end = part.sealed.map_or(writer.end, |(_, size)| size);
             let object = part.open(&*self.backend).map_err(missing_file_is_damage)?;
@@ -219,7 +230,7 @@ fn last_commit(lines: &mut Backward<'_>, log: &str) -> Result<Option<Commit>> {
     }
 }
 
-fn unreadable(reason: &str) -> Error {
+pub(crate) fn unreadable(reason: &str) -> Error {
     Error::corrupt(format!(
         "the last commit cannot be read, so it is not taken back: {reason}"
     ))

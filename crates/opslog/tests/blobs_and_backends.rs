@@ -181,6 +181,11 @@ impl Backend for Shelf {
         }
         Ok(Box::new(Key(self.clone())))
     }
+
+    fn lock_agent(&self, _agent: &str) -> Result<Box<dyn LockGuard>> {
+        // A shelf has one key, so one agent at a time.
+        self.lock()
+    }
 }
 
 impl Object for OpenBook {

@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use opslog::{ErrorKind, OpKind, Operation, Residency, Result, Since, Store, StoreBuilder};
+use opslog::{OpKind, Operation, Residency, Result, Since, Store, StoreBuilder};
 use serde_json::{Map, Value, json};
 
 /// A copy of a fixture.
@@ -322,18 +322,40 @@ fn archiving_into_the_package_s_segment_merges() {
 }
 
 #[test]
-fn a_store_of_several_agents_is_refused_and_left_as_it_is() {
+fn a_store_of_the_references_agents_opens_with_its_documents_in_its_order() {
     for fixture in fixtures().into_iter().filter(Fixture::is_multi_agent) {
+        let name = fixture.name.clone();
+        let expected: Vec<(String, Value)> = fixture
+            .list("documents")
+            .iter()
+            .map(|entry| (entry[0].as_str().unwrap().to_owned(), entry[1].clone()))
+            .collect();
+        let contents = |store: &Store| -> Vec<(String, Value)> {
+            let entries = store.entries().unwrap().into_iter();
+            entries
+                .map(|(id, document)| (id, (*document).clone()))
+                .collect()
+        };
         let before = tree(fixture.path());
-        for builder in [
-            Store::builder(),
-            Store::builder().read_only(true),
-            Store::builder().skip_load(true),
-        ] {
-            let error = fixture.try_open(builder).unwrap_err();
-            assert_eq!(error.kind(), ErrorKind::UnsupportedVersion, "{error:?}");
-            assert!(error.to_string().contains("several agents"), "{error}");
-            assert_eq!(tree(fixture.path()), before, "{}", fixture.name);
-        }
+        let reader = fixture.open(Store::builder().read_only(true));
+        assert_eq!(contents(&reader), expected, "{name}");
+        assert!(!reader.tail().unwrap().rewound);
+        let operations = reader.ops(Since::Start).unwrap();
+        let of_agents = fixture.list("operations").iter().all(|wanted| {
+            operations.iter().any(|operation| {
+                operation.id == wanted["id"] && operation.ts.to_string() == wanted["ts"]
+            })
+        });
+        assert!(of_agents, "{name}: {operations:?}");
+        assert_eq!(tree(fixture.path()), before, "{name}");
+        drop(reader);
+        let agent = fixture.open(Store::builder().agent_id("agent-A"));
+        assert_eq!(contents(&agent), expected, "{name}");
+        let logged = agent.ops(Since::Start).unwrap().len();
+        assert_eq!(logged, operations.len(), "{name}");
+        agent.set("ours", &json!({})).unwrap();
+        agent.close().unwrap();
+        let single = fixture.open(Store::builder());
+        assert_eq!(contents(&single).len(), expected.len() + 1, "{name}");
     }
 }

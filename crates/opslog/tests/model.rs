@@ -317,7 +317,7 @@ impl History {
         let operations = self.store().ops(Since::Start).unwrap();
         if let Some(last) = operations.last() {
             self.cursors.push(Held {
-                cursor: last.cursor,
+                cursor: last.cursor.clone(),
                 before: operations.iter().map(op).collect(),
                 taken_back: false,
             });
@@ -369,7 +369,7 @@ impl History {
             taken_back,
         } in &self.cursors
         {
-            match store.ops(*cursor) {
+            match store.ops(cursor.clone()) {
                 Ok(after) => {
                     // The same operation in the same millisecond cannot be told from the one taken back.
                     assert!(expected.ops.starts_with(before), "{cursor}");

@@ -209,24 +209,32 @@ fn history_and_cursors_reach_across_checkpoints_as_far_as_retention_keeps() {
         let mut cursors = Vec::new();
         for n in 0..12 {
             store.set("a", &json!({"n": n})).unwrap();
-            cursors.push(store.ops(Since::Start).unwrap().last().unwrap().cursor);
+            cursors.push(
+                store
+                    .ops(Since::Start)
+                    .unwrap()
+                    .last()
+                    .unwrap()
+                    .cursor
+                    .clone(),
+            );
             if n == 3 || n == 9 {
                 store.compact().unwrap();
             }
         }
         assert_eq!(store.history("a").unwrap().len(), kept);
-        assert_eq!(store.ops(cursors[10]).unwrap().len(), 1);
+        assert_eq!(store.ops(&cursors[10]).unwrap().len(), 1);
         if kept == 12 {
             for (n, cursor) in cursors.iter().enumerate() {
-                assert_eq!(store.ops(*cursor).unwrap().len(), 11 - n);
+                assert_eq!(store.ops(cursor).unwrap().len(), 11 - n);
             }
         } else {
             assert_eq!(
-                store.ops(cursors[2]).unwrap_err().kind(),
+                store.ops(&cursors[2]).unwrap_err().kind(),
                 ErrorKind::NotFound
             );
         }
-        let last = *cursors.last().unwrap();
+        let last = cursors.last().unwrap();
         assert!(store.undo().unwrap());
         assert!(matches!(
             store.ops(last).unwrap_err().kind(),
@@ -484,7 +492,7 @@ fn the_history_of_many_checkpoints_stays_in_few_files() {
                 .ops(Since::Start)
                 .unwrap()
                 .last()
-                .map(|operation| operation.cursor);
+                .map(|operation| operation.cursor.clone());
         }
     }
     assert!(store.manifest().unwrap().sealed_logs.len() <= 33);

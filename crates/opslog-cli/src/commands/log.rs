@@ -29,7 +29,7 @@ pub(crate) fn run(
         None => Since::Start,
     };
     let store = open::read(directory)?;
-    let operations = store.ops(since)?;
+    let operations = store.ops(since.clone())?;
     let default = if options.follow && options.since.is_none() {
         FOLLOW_LIMIT
     } else {
@@ -43,16 +43,16 @@ pub(crate) fn run(
     if !options.follow {
         return Ok(());
     }
-    let mut last = match (operations.last(), since) {
-        (Some(operation), _) => Some(operation.cursor),
-        (None, Since::Cursor(cursor)) => Some(cursor),
+    let mut last = match (operations.last(), &since) {
+        (Some(operation), _) => Some(operation.cursor.clone()),
+        (None, Since::Cursor(cursor)) => Some(cursor.clone()),
         (None, _) => None,
     };
     drop(operations);
     loop {
         output.flush()?;
         let tail = store.tail()?;
-        follow(&tail, since, &mut last, output)?;
+        follow(&tail, &since, &mut last, output)?;
         output.flush()?;
         thread::sleep(INTERVAL);
     }
@@ -61,7 +61,7 @@ pub(crate) fn run(
 /// Prints what came, but for what was printed before.
 fn follow(
     tail: &Tail,
-    since: Since,
+    since: &Since,
     last: &mut Option<Cursor>,
     output: &mut Output,
 ) -> Result<(), Failure> {
@@ -73,11 +73,11 @@ fn follow(
     let known = tail
         .operations
         .iter()
-        .position(|operation| Some(operation.cursor) == *last);
+        .position(|operation| Some(&operation.cursor) == last.as_ref());
     let new = known.map_or(0, |position| position + 1);
     for operation in tail.operations.iter().skip(new) {
-        *last = Some(operation.cursor);
-        let early = matches!(since, Since::Time(time) if operation.ts <= time);
+        *last = Some(operation.cursor.clone());
+        let early = matches!(since, Since::Time(time) if operation.ts <= *time);
         if !early {
             print(operation, output)?;
         }
@@ -125,10 +125,7 @@ pub(crate) fn print(operation: &Operation, output: &mut Output) -> Result<(), Fa
 
 /// A cursor, a time, a date, or an age.
 fn parse_since(text: &str) -> Result<Since, Failure> {
-    let is_cursor = text.split_once('-').is_some_and(|(sequence, check)| {
-        check.len() == 8 && sequence.bytes().all(|byte| byte.is_ascii_digit())
-    });
-    if is_cursor && let Ok(cursor) = text.parse::<Cursor>() {
+    if let Ok(cursor) = text.parse::<Cursor>() {
         return Ok(Since::Cursor(cursor));
     }
     let time = text

@@ -155,6 +155,11 @@ impl Backend for Faulty {
         self.plan.step()?;
         self.below.lock()
     }
+
+    fn lock_agent(&self, agent: &str) -> Result<Box<dyn LockGuard>> {
+        self.plan.step()?;
+        self.below.lock_agent(agent)
+    }
 }
 
 /// A log, writer or object of the backend below.

@@ -68,6 +68,9 @@ pub trait FileSystem: Send + Sync + 'static {
     /// dropped. `None` while another guard has it, in this process or another.
     fn try_lock(&self, path: &Path) -> io::Result<Option<Box<dyn FileLock>>>;
 
+    /// As `try_lock`, but several guards may have the lock at once, as long as none has it exclusively.
+    fn try_lock_shared(&self, path: &Path) -> io::Result<Option<Box<dyn FileLock>>>;
+
     /// As `try_lock`, but waits for the lock.
     fn lock(&self, path: &Path) -> io::Result<Box<dyn FileLock>>;
 
@@ -163,6 +166,10 @@ impl FileSystem for Uninterrupted {
 
     fn try_lock(&self, path: &Path) -> io::Result<Option<Box<dyn FileLock>>> {
         uninterrupted(|| self.0.try_lock(path))
+    }
+
+    fn try_lock_shared(&self, path: &Path) -> io::Result<Option<Box<dyn FileLock>>> {
+        uninterrupted(|| self.0.try_lock_shared(path))
     }
 
     fn lock(&self, path: &Path) -> io::Result<Box<dyn FileLock>> {

@@ -17,7 +17,7 @@ use super::file_system::{
     File, FileSystem, OpenMode, Uninterrupted, fill_at, read_all, write_all_at,
 };
 use super::{Backend, Expected, LockGuard, Log, Object, ObjectInfo, ObjectWriter, Version};
-use crate::lock::DirectoryLock;
+use crate::lock::{AgentLock, DirectoryLock};
 use crate::paths;
 use crate::{Error, ErrorKind, Result};
 
@@ -311,9 +311,16 @@ impl Backend for FsBackend {
         let lock = DirectoryLock::acquire_on(file_system, &self.directory.root)?;
         Ok(Box::new(lock))
     }
+
+    fn lock_agent(&self, agent: &str) -> Result<Box<dyn LockGuard>> {
+        let lock = AgentLock::acquire(&*self.directory.file_system, &self.directory.root, agent)?;
+        Ok(Box::new(lock))
+    }
 }
 
 impl LockGuard for DirectoryLock {}
+
+impl LockGuard for AgentLock {}
 
 /// How much `rewrite` holds in memory.
 const PIECE: usize = 1 << 20;

@@ -3,7 +3,7 @@
 //! Invariant: an object's bytes are shared by whoever opened it, and a replaced object is a new one, so that readers of the
 //! old one are not disturbed. "Stable storage" is the memory: everything lasts as long as a clone of the backend does.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use super::{Backend, Expected, LockGuard, Log, Object, ObjectInfo, ObjectWriter, Version};
@@ -24,7 +24,14 @@ pub struct MemoryBackend(Arc<Shared>);
 #[derive(Default)]
 struct Shared {
     objects: Mutex<BTreeMap<String, Content>>,
-    locked: Mutex<bool>,
+    locks: Mutex<Locks>,
+}
+
+/// Who writes.
+#[derive(Default)]
+struct Locks {
+    alone: bool,
+    agents: BTreeSet<String>,
 }
 
 #[derive(Clone, Default)]
@@ -65,6 +72,16 @@ impl MemoryBackend {
         objects.insert(name.to_owned(), content);
         Ok(())
     }
+}
+
+impl Shared {
+    fn locks(&self) -> MutexGuard<'_, Locks> {
+        self.locks.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn locked(message: &str) -> Error {
+    Error::new(ErrorKind::Locked, message).at_path("memory")
 }
 
 fn conflict(message: &str, name: &str) -> Error {
@@ -202,16 +219,30 @@ impl Backend for MemoryBackend {
     }
 
     fn lock(&self) -> Result<Box<dyn LockGuard>> {
-        let mut locked = self.0.locked.lock().unwrap_or_else(PoisonError::into_inner);
-        if *locked {
-            return Err(Error::new(
-                ErrorKind::Locked,
+        let mut locks = self.0.locks();
+        if locks.alone || !locks.agents.is_empty() {
+            return Err(locked(
                 "store is locked by another handle of this process; close it, or open the store read-only",
-            )
-            .at_path("memory"));
+            ));
         }
-        *locked = true;
-        Ok(Box::new(MemoryLock(Arc::clone(&self.0))))
+        locks.alone = true;
+        Ok(Box::new(MemoryLock(Arc::clone(&self.0), None)))
+    }
+
+    fn lock_agent(&self, agent: &str) -> Result<Box<dyn LockGuard>> {
+        let mut locks = self.0.locks();
+        if locks.alone {
+            return Err(locked(
+                "store is locked by a single writer in this process; close it, or open it there as an agent too",
+            ));
+        }
+        if !locks.agents.insert(agent.to_owned()) {
+            return Err(locked(&format!(
+                "agent '{agent}' is in use by another handle of this process; close it, or choose another agent id"
+            )));
+        }
+        let agent = Some(agent.to_owned());
+        Ok(Box::new(MemoryLock(Arc::clone(&self.0), agent)))
     }
 }
 
@@ -277,12 +308,17 @@ impl Log for MemoryLog {
     }
 }
 
-struct MemoryLock(Arc<Shared>);
+/// Of an agent, or of the single writer.
+struct MemoryLock(Arc<Shared>, Option<String>);
 
 impl LockGuard for MemoryLock {}
 
 impl Drop for MemoryLock {
     fn drop(&mut self) {
-        *self.0.locked.lock().unwrap_or_else(PoisonError::into_inner) = false;
+        let mut locks = self.0.locks();
+        match &self.1 {
+            Some(agent) => drop(locks.agents.remove(agent)),
+            None => locks.alone = false,
+        }
     }
 }

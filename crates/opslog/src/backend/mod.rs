@@ -253,6 +253,20 @@ pub trait Backend: Send + Sync + 'static {
     /// # Ok::<(), opslog::Error>(())
     /// ```
     fn lock(&self) -> Result<Box<dyn LockGuard>>;
+
+    /// Takes the right to write as `agent`, beside other agents, until the guard is dropped or the process ends. While it is held, `lock` answers `Locked`, and so does
+    /// this for the same agent; while the guard of `lock` is held, so does this for every agent.
+    ///
+    /// ```
+    /// use opslog::{Backend, MemoryBackend};
+    ///
+    /// let backend = MemoryBackend::new();
+    /// let (one, two) = (backend.lock_agent("one")?, backend.lock_agent("two")?);
+    /// assert!(backend.lock_agent("one").unwrap_err().is_locked());
+    /// assert!(backend.lock().unwrap_err().is_locked());
+    /// # Ok::<(), opslog::Error>(())
+    /// ```
+    fn lock_agent(&self, agent: &str) -> Result<Box<dyn LockGuard>>;
 }
 
 /// An append-only log, open for writing. One writer at a time.

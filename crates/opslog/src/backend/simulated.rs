@@ -103,8 +103,8 @@ struct State {
     full_from: usize,
     trace: Option<Vec<Call>>,
     crashed: bool,
-    /// Which files are locked, by which process, and a number that tells two holdings apart.
-    locks: BTreeMap<NodeId, (u32, u64)>,
+    /// Which files are locked, and by whom.
+    locks: BTreeMap<NodeId, Vec<Holding>>,
     locks_taken: u64,
     alive: BTreeSet<u32>,
     clock: Duration,
@@ -232,7 +232,9 @@ impl SimulatedDisk {
             state.alive.insert(process_id);
         } else {
             state.alive.remove(&process_id);
-            state.locks.retain(|_, (holder, _)| *holder != process_id);
+            for holdings in state.locks.values_mut() {
+                holdings.retain(|holding| holding.process_id != process_id);
+            }
         }
         drop(state);
         self.shared.unlocked.notify_all();
@@ -322,6 +324,20 @@ impl SimulatedDisk {
 /// The number of the input/output error on every Unix.
 const EIO: i32 = 5;
 
+/// A lock that a process has.
+struct Holding {
+    process_id: u32,
+    kind: LockKind,
+    /// Tells two holdings apart.
+    number: u64,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum LockKind {
+    Exclusive,
+    Shared,
+}
+
 impl State {
     fn crash(&mut self) {
         self.crashed = true;
@@ -329,7 +345,12 @@ impl State {
     }
 
     /// Takes the lock of a file if it is free; the number is that of the holding.
-    fn take_lock(&mut self, path: &Path, process_id: u32) -> io::Result<Option<(NodeId, u64)>> {
+    fn take_lock(
+        &mut self,
+        path: &Path,
+        process_id: u32,
+        kind: LockKind,
+    ) -> io::Result<Option<(NodeId, u64)>> {
         let node = match self.disk.find(path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 let now = self.clock;
@@ -337,12 +358,19 @@ impl State {
             }
             found => found?,
         };
-        if self.locks.contains_key(&node) {
+        let holdings = self.locks.entry(node).or_default();
+        let in_the_way = |holding: &Holding| [kind, holding.kind].contains(&LockKind::Exclusive);
+        if holdings.iter().any(in_the_way) {
             return Ok(None);
         }
         self.locks_taken += 1;
-        self.locks.insert(node, (process_id, self.locks_taken));
-        Ok(Some((node, self.locks_taken)))
+        let number = self.locks_taken;
+        holdings.push(Holding {
+            process_id,
+            kind,
+            number,
+        });
+        Ok(Some((node, number)))
     }
 }
 

@@ -48,6 +48,34 @@ pub(crate) struct Ours {
     pub(crate) archives: Vec<ArchiveFacts>,
     pub(crate) undo_floor: u64,
     pub(crate) checkpoint: Option<CheckpointCost>,
+    /// At least the clock of every operation in the snapshot.
+    pub(crate) clock: u64,
+    /// What the snapshot's stamps file must be like, in a store of agents.
+    pub(crate) stamps: Option<FileFacts>,
+    /// Every agent that has written to the store, by id.
+    pub(crate) agents: Vec<AgentFacts>,
+}
+
+/// How far an agent's operations are in the snapshot, and where the others are.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct AgentFacts {
+    pub(crate) id: String,
+    /// Its operations from `folded` on have greater clocks.
+    pub(crate) clock: u64,
+    /// When it last wrote to the manifest.
+    pub(crate) seen: String,
+    /// `None` while it has no log.
+    pub(crate) log: Option<String>,
+    /// The number of the first operation of `log`, or of the next one it will begin.
+    pub(crate) seq: u64,
+    /// The number of its first operation that is not in the snapshot; it is in `log`, or will be.
+    pub(crate) folded: u64,
+    /// The clock of the operation before that.
+    pub(crate) folded_clock: u64,
+    /// Where that operation begins in `log`.
+    pub(crate) offset: u64,
+    /// Operations below this number cannot be undone.
+    pub(crate) undo_floor: u64,
 }
 
 /// What the current snapshot must be like.
@@ -68,6 +96,8 @@ pub(crate) struct SealedLog {
     pub(crate) seq: u64,
     pub(crate) ops: u64,
     pub(crate) sealed_at: String,
+    /// Whose it is; `None` for one of the single writer.
+    pub(crate) agent: Option<String>,
 }
 
 /// What an archive segment must be like.
@@ -177,13 +207,17 @@ fn stats_value(stats: &Stats) -> Value {
 
 fn ours_value(ours: &Ours) -> Value {
     let sealed = ours.sealed.iter().map(|log| {
-        json!({
+        let mut value = json!({
             "path": log.path,
             "bytes": log.bytes,
             "seq": log.seq,
             "ops": log.ops,
             "sealed": log.sealed_at,
-        })
+        });
+        if let (Some(object), Some(agent)) = (value.as_object_mut(), &log.agent) {
+            object.insert("agent".to_owned(), agent.as_str().into());
+        }
+        value
     });
     let archives = ours.archives.iter().map(|archive| {
         json!({
@@ -197,21 +231,55 @@ fn ours_value(ours: &Ours) -> Value {
         "format": FORMAT,
         "generation": ours.generation,
         "nonce": ours.nonce,
-        "snapshot": {
-            "bytes": ours.snapshot.bytes,
-            "crc": hexadecimal(ours.snapshot.crc),
-            "documents": ours.snapshot.documents,
-        },
+        "snapshot": file_value(&ours.snapshot),
         "log": { "seq": ours.log_seq },
         "sealed": sealed.collect::<Vec<_>>(),
         "archives": archives.collect::<Vec<_>>(),
         "undoFloor": ours.undo_floor,
     });
-    if let (Some(object), Some(cost)) = (value.as_object_mut(), ours.checkpoint) {
-        let cost = json!({ "millis": cost.millis, "bytes": cost.bytes });
-        object.insert("checkpoint".to_owned(), cost);
+    let mut add = |key: &str, added: Value| {
+        if let Some(object) = value.as_object_mut() {
+            object.insert(key.to_owned(), added);
+        }
+    };
+    if let Some(cost) = ours.checkpoint {
+        add(
+            "checkpoint",
+            json!({ "millis": cost.millis, "bytes": cost.bytes }),
+        );
+    }
+    if ours.clock > 0 {
+        add("clock", ours.clock.into());
+    }
+    if let Some(stamps) = &ours.stamps {
+        add("stamps", file_value(stamps));
+    }
+    if !ours.agents.is_empty() {
+        add("agents", ours.agents.iter().map(agent_value).collect());
     }
     value
+}
+
+fn file_value(file: &FileFacts) -> Value {
+    json!({
+        "bytes": file.bytes,
+        "crc": hexadecimal(file.crc),
+        "documents": file.documents,
+    })
+}
+
+fn agent_value(agent: &AgentFacts) -> Value {
+    json!({
+        "id": agent.id,
+        "clock": agent.clock,
+        "seen": agent.seen,
+        "log": agent.log,
+        "seq": agent.seq,
+        "folded": agent.folded,
+        "foldedClock": agent.folded_clock,
+        "offset": agent.offset,
+        "undoFloor": agent.undo_floor,
+    })
 }
 
 fn hexadecimal(checksum: u32) -> String {
@@ -286,15 +354,10 @@ fn read_ours(fields: &Fields<'_>) -> Result<Ours> {
             ),
         ));
     }
-    let snapshot = fields.child("snapshot")?;
     Ok(Ours {
         generation: fields.number("generation")?,
         nonce: fields.text("nonce")?,
-        snapshot: FileFacts {
-            bytes: snapshot.number("bytes")?,
-            crc: snapshot.checksum("crc")?,
-            documents: snapshot.number("documents")?,
-        },
+        snapshot: read_file(&fields.child("snapshot")?)?,
         log_seq: fields.child("log")?.number("seq")?,
         sealed: fields.each("sealed", |log| {
             Ok(SealedLog {
@@ -303,6 +366,7 @@ fn read_ours(fields: &Fields<'_>) -> Result<Ours> {
                 seq: log.number("seq")?,
                 ops: log.number("ops")?,
                 sealed_at: log.text("sealed")?,
+                agent: log.optional("agent", Fields::text)?,
             })
         })?,
         archives: fields.each("archives", |archive| {
@@ -314,15 +378,49 @@ fn read_ours(fields: &Fields<'_>) -> Result<Ours> {
             })
         })?,
         undo_floor: fields.number("undoFloor")?,
-        checkpoint: if fields.object.contains_key("checkpoint") {
-            let cost = fields.child("checkpoint")?;
-            Some(CheckpointCost {
+        checkpoint: fields.optional("checkpoint", |fields, key| {
+            let cost = fields.child(key)?;
+            Ok(CheckpointCost {
                 millis: cost.number("millis")?,
                 bytes: cost.number("bytes")?,
             })
-        } else {
-            None
-        },
+        })?,
+        clock: fields.optional("clock", Fields::number)?.unwrap_or(0),
+        stamps: fields.optional("stamps", |fields, key| read_file(&fields.child(key)?))?,
+        agents: fields
+            .optional("agents", |fields, key| {
+                fields.each(key, |agent| read_agent(&agent))
+            })?
+            .unwrap_or_default(),
+    })
+}
+
+fn read_file(file: &Fields<'_>) -> Result<FileFacts> {
+    Ok(FileFacts {
+        bytes: file.number("bytes")?,
+        crc: file.checksum("crc")?,
+        documents: file.number("documents")?,
+    })
+}
+
+fn read_agent(agent: &Fields<'_>) -> Result<AgentFacts> {
+    let (seq, folded) = (agent.number("seq")?, agent.number("folded")?);
+    if folded < seq {
+        return Err(corrupt(format!(
+            "folded in {} must not be below seq",
+            agent.name
+        )));
+    }
+    Ok(AgentFacts {
+        id: agent.text("id")?,
+        clock: agent.number("clock")?,
+        seen: agent.text("seen")?,
+        log: agent.optional("log", Fields::text)?,
+        seq,
+        folded,
+        folded_clock: agent.number("foldedClock")?,
+        offset: agent.number("offset")?,
+        undo_floor: agent.number("undoFloor")?,
     })
 }
 
@@ -371,6 +469,18 @@ impl<'a> Fields<'a> {
 
     fn list(&self, field: &str) -> Result<&'a Vec<Value>> {
         self.get(field, "an array", Value::as_array)
+    }
+
+    /// `None` where the field is missing or null.
+    fn optional<T>(
+        &self,
+        field: &str,
+        read: impl Fn(&Self, &str) -> Result<T>,
+    ) -> Result<Option<T>> {
+        match self.object.get(field) {
+            None | Some(Value::Null) => Ok(None),
+            Some(_) => read(self, field).map(Some),
+        }
     }
 
     fn child(&self, field: &str) -> Result<Self> {
@@ -435,6 +545,7 @@ mod tests {
                     seq: 0,
                     ops: 120,
                     sealed_at: "2026-01-01T00:00:00.000Z".to_owned(),
+                    agent: None,
                 }],
                 archives: vec![ArchiveFacts {
                     path: "archive/archive-2026-Q4.json".to_owned(),
@@ -447,6 +558,7 @@ mod tests {
                     millis: 12,
                     bytes: 2048,
                 }),
+                ..Ours::default()
             }),
         }
     }

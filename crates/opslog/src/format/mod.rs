@@ -8,6 +8,7 @@ pub(crate) mod json;
 pub(crate) mod manifest;
 pub(crate) mod op_line;
 pub(crate) mod snapshot;
+pub(crate) mod stamps;
 
 /// Appends `checksum` as eight lowercase hexadecimal digits.
 fn write_checksum(out: &mut Vec<u8>, checksum: u32) {

@@ -6,6 +6,7 @@
 use std::borrow::Cow;
 
 use super::json;
+use crate::merge::{Mark, Order, Stamp, StampText};
 use crate::time::parse_timestamp;
 
 /// The longest id, in bytes.
@@ -48,6 +49,17 @@ pub(crate) struct BatchMark {
     pub(crate) count: u32,
 }
 
+/// What an agent's line says beyond its stamp; empty in the lines of a single writer.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Origin<'a> {
+    /// The stamp that counts, where the operation takes an earlier one back.
+    pub(crate) takes: Option<StampText<'a>>,
+    /// When the document was created; nothing where this operation creates it.
+    pub(crate) born: Option<StampText<'a>>,
+    /// What the register's stamp was before, as the agent saw it; nothing where there was no register.
+    pub(crate) over: Option<StampText<'a>>,
+}
+
 /// One operation, with its JSON parts as they are written.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct OpLine<'a> {
@@ -62,6 +74,7 @@ pub(crate) struct OpLine<'a> {
     pub(crate) blind: bool,
     pub(crate) undo: bool,
     pub(crate) batch: Option<BatchMark>,
+    pub(crate) origin: Origin<'a>,
     pub(crate) seq: Option<u64>,
     pub(crate) at: Option<u64>,
 }
@@ -131,6 +144,53 @@ pub(crate) fn encode_body(out: &mut Vec<u8>, line: &OpLine<'_>) {
         out.push(b',');
         json::write_number(out, batch.count.into());
         out.push(b']');
+    }
+    let Origin { takes, born, over } = &line.origin;
+    for (key, stamp) in [
+        (",\"takes\":", takes),
+        (",\"born\":", born),
+        (",\"over\":", over),
+    ] {
+        if let Some(stamp) = stamp {
+            out.extend_from_slice(key.as_bytes());
+            encode_stamp(out, stamp);
+        }
+    }
+}
+
+/// Appends `[clock,"agent"]`, or `[clock,"agent",mark]`.
+pub(crate) fn encode_stamp(out: &mut Vec<u8>, stamp: &StampText<'_>) {
+    out.push(b'[');
+    json::write_number(out, stamp.clock);
+    out.push(b',');
+    json::write_string(out, &stamp.agent);
+    if stamp.mark != Mark::WRITTEN {
+        out.push(b',');
+        json::write_number(out, stamp.mark.0.into());
+    }
+    out.push(b']');
+}
+
+/// Reads what [`encode_stamp`] writes.
+pub(crate) fn decode_stamp(text: &str) -> Option<StampText<'_>> {
+    let mut rest = Rest { text, position: 0 };
+    let stamp = rest.stamp()?;
+    (rest.position == text.len()).then_some(stamp)
+}
+
+impl OpLine<'_> {
+    /// What the operation writes to the register of its id; `None` where it has no stamp.
+    pub(crate) fn order(&self) -> Option<Order> {
+        let (clock, agent) = (self.clock?, self.agent.as_deref()?);
+        let stamp = match &self.origin.takes {
+            Some(stamp) => stamp.to_stamp(),
+            None => Stamp::new(clock, &agent.into()),
+        };
+        let born = match &self.origin.born {
+            Some(born) => born.to_stamp(),
+            None => stamp.clone(),
+        };
+        Some(Order { stamp, born })
     }
 }
 
@@ -243,6 +303,11 @@ fn decode_canonical(text: &str) -> Option<OpLine<'_>> {
     let blind = rest.skip(",\"blind\":true").is_some();
     let undo = rest.skip(",\"undo\":true").is_some();
     let batch = rest.batch().ok()?;
+    let origin = Origin {
+        takes: rest.stamp_after(",\"takes\":").ok()?,
+        born: rest.stamp_after(",\"born\":").ok()?,
+        over: rest.stamp_after(",\"over\":").ok()?,
+    };
     let seq = rest.number_after(",\"seq\":").ok()?;
     let at = rest.number_after(",\"at\":").ok()?;
     (rest.position == text.len()).then_some(OpLine {
@@ -256,6 +321,7 @@ fn decode_canonical(text: &str) -> Option<OpLine<'_>> {
         blind,
         undo,
         batch,
+        origin,
         seq,
         at,
     })
@@ -313,6 +379,27 @@ impl<'a> Rest<'a> {
         }
     }
 
+    /// `None` where the key is not there.
+    fn stamp_after(&mut self, key: &str) -> Result<Option<StampText<'a>>, NotCanonical> {
+        match self.skip(key) {
+            Some(()) => self.stamp().map(Some).ok_or(NotCanonical),
+            None => Ok(None),
+        }
+    }
+
+    fn stamp(&mut self) -> Option<StampText<'a>> {
+        self.skip("[")?;
+        let clock = self.number()?;
+        self.skip(",")?;
+        let agent = self.string()?;
+        let mark = match self.skip(",") {
+            Some(()) => Mark(self.number()?.try_into().ok()?),
+            None => Mark::WRITTEN,
+        };
+        self.skip("]")?;
+        Some(StampText { clock, agent, mark })
+    }
+
     fn batch_mark(&mut self) -> Option<BatchMark> {
         let index = self.number()?.try_into().ok()?;
         self.skip(",")?;
@@ -339,6 +426,9 @@ struct Fields<'a> {
     blind: Option<&'a str>,
     undo: Option<&'a str>,
     batch: Option<&'a str>,
+    takes: Option<&'a str>,
+    born: Option<&'a str>,
+    over: Option<&'a str>,
     seq: Option<&'a str>,
     at: Option<&'a str>,
     crc: Option<&'a str>,
@@ -360,6 +450,9 @@ impl<'a> Fields<'a> {
                 "blind" => &mut fields.blind,
                 "undo" => &mut fields.undo,
                 "batch" => &mut fields.batch,
+                "takes" => &mut fields.takes,
+                "born" => &mut fields.born,
+                "over" => &mut fields.over,
                 "seq" => &mut fields.seq,
                 "at" => &mut fields.at,
                 "crc" => &mut fields.crc,
@@ -373,7 +466,8 @@ impl<'a> Fields<'a> {
     /// Whether it has a key that only opslog writes, and never without a checksum.
     fn is_ours(&self) -> bool {
         [
-            self.blind, self.undo, self.batch, self.seq, self.at, self.crc,
+            self.blind, self.undo, self.batch, self.takes, self.born, self.over, self.seq, self.at,
+            self.crc,
         ]
         .iter()
         .any(Option::is_some)
@@ -424,6 +518,14 @@ fn decode_any(text: &str, has_checksum: bool) -> Result<OpLine<'_>, Flaw> {
         blind: read_flag(fields.blind, "blind")?,
         undo: read_flag(fields.undo, "undo")?,
         batch: fields.batch.map(read_batch).transpose()?,
+        origin: Origin {
+            takes: fields
+                .takes
+                .map(|raw| read_stamp(raw, "takes"))
+                .transpose()?,
+            born: fields.born.map(|raw| read_stamp(raw, "born")).transpose()?,
+            over: fields.over.map(|raw| read_stamp(raw, "over")).transpose()?,
+        },
         seq: read_number(fields.seq, "seq")?,
         at: read_number(fields.at, "at")?,
     })
@@ -435,6 +537,11 @@ fn prev_of(prev: Option<&str>, delta: bool) -> Prev<'_> {
         Some(patch) if delta => Prev::Delta(patch),
         Some(document) => Prev::Full(document),
     }
+}
+
+fn read_stamp<'a>(raw: &'a str, field: &str) -> Result<StampText<'a>, Flaw> {
+    decode_stamp(raw)
+        .ok_or_else(|| malformed(format!("{field} must be a stamp such as [5,\"agent\"]")))
 }
 
 fn read_time(raw: Option<&str>) -> Result<&str, Flaw> {

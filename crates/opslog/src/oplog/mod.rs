@@ -7,7 +7,7 @@ mod tail;
 pub(crate) use backward::Backward;
 pub(crate) use lines::Lines;
 pub use tail::DamageKind;
-pub(crate) use tail::{Outcome, Start, read, read_sealed};
+pub(crate) use tail::{Damage, Outcome, Start, read, read_sealed};
 
 use crate::format::op_line::OpLine;
 

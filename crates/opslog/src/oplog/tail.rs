@@ -74,6 +74,20 @@ pub(crate) struct Outcome {
     pub(crate) damage: Vec<Damage>,
 }
 
+impl Outcome {
+    /// Nothing read, before operation `next_seq`; `count` operations came from elsewhere.
+    pub(crate) fn empty(next_seq: u64, count: u64) -> Self {
+        Self {
+            end: 0,
+            last_write: 0,
+            terminated: true,
+            next_seq,
+            count,
+            damage: Vec::new(),
+        }
+    }
+}
+
 /// Reads `object` from `start` to its end and hands each line of each complete commit to `sink`, in order.
 ///
 /// # Errors
@@ -108,9 +122,12 @@ pub(crate) fn read_sealed(
     run(object, judge, start.position, sink)
 }
 
+/// How often a place that looks damaged is read again.
+const READS_AGAIN: u32 = 8;
+
 fn run(object: &dyn Object, mut judge: Judge, position: u64, sink: Sink<'_>) -> Result<Outcome> {
     let mut lines = Lines::new(object, position);
-    let mut read_again = None;
+    let mut read_again = (0, 0);
     loop {
         let Some(line) = lines.next()? else {
             return Ok(judge.finish());
@@ -127,11 +144,17 @@ fn run(object: &dyn Object, mut judge: Judge, position: u64, sink: Sink<'_>) -> 
         };
         judge.notice_jump(&op, line.offset);
         if let Some(spot) = judge.contradicted_spot(&op)
-            && read_again != Some(spot)
+            && read_again != (spot, READS_AGAIN)
         {
             // A live writer may have filled the spot after it was read, since it writes in place; what lies behind it says that it is
-            // filled by now. Only what is as bad the second time is damage.
-            read_again = Some(spot);
+            // filled by now, unless the writer has taken back and written again meanwhile. Only what stays bad is damage.
+            let times = if read_again.0 == spot {
+                read_again.1
+            } else {
+                0
+            };
+            read_again = (spot, times + 1);
+            std::thread::yield_now();
             judge.back_to_spot();
             lines = Lines::new(object, spot);
             continue;

@@ -112,6 +112,10 @@ impl FileSystem for Watched {
         self.change().try_lock(path)
     }
 
+    fn try_lock_shared(&self, path: &Path) -> io::Result<Option<Box<dyn FileLock>>> {
+        self.change().try_lock_shared(path)
+    }
+
     fn lock(&self, path: &Path) -> io::Result<Box<dyn FileLock>> {
         self.change().lock(path)
     }

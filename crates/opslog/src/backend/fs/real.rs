@@ -113,6 +113,15 @@ impl FileSystem for RealFileSystem {
         }
     }
 
+    fn try_lock_shared(&self, path: &Path) -> io::Result<Option<Box<dyn FileLock>>> {
+        let file = open_for_lock(path)?;
+        match file.try_lock_shared() {
+            Ok(()) => Ok(Some(Box::new(RealLock(file)))),
+            Err(TryLockError::WouldBlock) => Ok(None),
+            Err(TryLockError::Error(error)) => Err(error),
+        }
+    }
+
     fn lock(&self, path: &Path) -> io::Result<Box<dyn FileLock>> {
         let file = open_for_lock(path)?;
         file.lock()?;

@@ -8,8 +8,15 @@ use std::sync::{MutexGuard, PoisonError};
 use std::time::Duration;
 
 use super::disk::NodeId;
-use super::{CallKind, EIO, Fault, SimulatedDisk, State};
+use super::{CallKind, EIO, Fault, LockKind, SimulatedDisk, State};
 use crate::backend::file_system::{DirectoryEntry, File, FileLock, FileSystem, OpenMode};
+
+impl SimulatedDisk {
+    fn guard(&self, node: NodeId, number: u64) -> Box<dyn FileLock> {
+        let disk = self.clone();
+        Box::new(SimulatedLock { disk, node, number })
+    }
+}
 
 impl FileSystem for SimulatedDisk {
     fn create_dir(&self, path: &Path) -> io::Result<()> {
@@ -86,14 +93,14 @@ impl FileSystem for SimulatedDisk {
 
     fn try_lock(&self, path: &Path) -> io::Result<Option<Box<dyn FileLock>>> {
         let (mut state, _) = self.begin(CallKind::Lock, path)?;
-        let taken = state.take_lock(path, self.process_id)?;
-        Ok(taken.map(|(node, number)| -> Box<dyn FileLock> {
-            Box::new(SimulatedLock {
-                disk: self.clone(),
-                node,
-                number,
-            })
-        }))
+        let taken = state.take_lock(path, self.process_id, LockKind::Exclusive)?;
+        Ok(taken.map(|(node, number)| self.guard(node, number)))
+    }
+
+    fn try_lock_shared(&self, path: &Path) -> io::Result<Option<Box<dyn FileLock>>> {
+        let (mut state, _) = self.begin(CallKind::Lock, path)?;
+        let taken = state.take_lock(path, self.process_id, LockKind::Shared)?;
+        Ok(taken.map(|(node, number)| self.guard(node, number)))
     }
 
     fn lock(&self, path: &Path) -> io::Result<Box<dyn FileLock>> {
@@ -102,9 +109,9 @@ impl FileSystem for SimulatedDisk {
             if state.crashed || !state.alive.contains(&self.process_id) {
                 return Err(io::Error::other("the simulated disk has crashed"));
             }
-            if let Some((node, number)) = state.take_lock(path, self.process_id)? {
-                let disk = self.clone();
-                return Ok(Box::new(SimulatedLock { disk, node, number }));
+            let kind = LockKind::Exclusive;
+            if let Some((node, number)) = state.take_lock(path, self.process_id, kind)? {
+                return Ok(self.guard(node, number));
             }
             state = self
                 .shared
@@ -216,12 +223,8 @@ impl FileLock for SimulatedLock {}
 impl Drop for SimulatedLock {
     fn drop(&mut self) {
         let mut state = self.disk.state();
-        if state
-            .locks
-            .get(&self.node)
-            .is_some_and(|(_, number)| *number == self.number)
-        {
-            state.locks.remove(&self.node);
+        if let Some(holdings) = state.locks.get_mut(&self.node) {
+            holdings.retain(|holding| holding.number != self.number);
         }
         drop(state);
         self.disk.shared.unlocked.notify_all();

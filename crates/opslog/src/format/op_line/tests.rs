@@ -15,6 +15,7 @@ fn set<'a>(id: &'a str, data: &'a str) -> OpLine<'a> {
         blind: false,
         undo: false,
         batch: None,
+        origin: Origin::default(),
         seq: Some(0),
         at: Some(0),
     }
@@ -229,9 +230,18 @@ struct Parts {
     clock: Option<u64>,
     flags: [bool; 3],
     batch: Option<BatchMark>,
+    takes: Option<Stamp>,
+    born: Option<Stamp>,
+    over: Option<Stamp>,
     seq: u64,
     at: u64,
     milliseconds: i64,
+}
+
+prop_compose! {
+    fn stamp()(clock in any::<u64>(), agent in "[A-Za-z0-9._\"-]{0,8}", mark in any::<u32>()) -> Stamp {
+        Stamp { clock, agent: agent.into(), mark: Mark(mark) }
+    }
 }
 
 prop_compose! {
@@ -243,11 +253,14 @@ prop_compose! {
         clock in any::<Option<u64>>(),
         flags in any::<[bool; 3]>(),
         batch in proptest::option::of((0_u32..100, 1_u32..100)),
+        takes in proptest::option::of(stamp()),
+        born in proptest::option::of(stamp()),
+        over in proptest::option::of(stamp()),
         (seq, at) in any::<(u64, u64)>(),
         milliseconds in 0_i64..253_402_207_200_999,
     ) -> Parts {
         let batch = batch.map(|(index, more)| BatchMark { index, count: index + more });
-        Parts { id, prev, data, agent, clock, flags, batch, seq, at, milliseconds }
+        Parts { id, prev, data, agent, clock, flags, batch, takes, born, over, seq, at, milliseconds }
     }
 }
 
@@ -270,6 +283,11 @@ fn with_line<T>(parts: &Parts, use_it: impl FnOnce(&OpLine<'_>) -> T) -> T {
         blind,
         undo,
         batch: parts.batch,
+        origin: Origin {
+            takes: parts.takes.as_ref().map(Stamp::text),
+            born: parts.born.as_ref().map(Stamp::text),
+            over: parts.over.as_ref().map(Stamp::text),
+        },
         seq: Some(parts.seq),
         at: Some(parts.at),
     })

@@ -66,6 +66,7 @@ impl TestLog {
             blind: false,
             undo: false,
             batch,
+            origin: op_line::Origin::default(),
             seq: None,
             at: None,
         };

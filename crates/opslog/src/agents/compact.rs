@@ -1,0 +1,684 @@
+//! Swapping in a new snapshot beside the other agents: compaction, archive, and the end of a log.
+//!
+//! Nothing here waits for another agent, or writes to its log while it lives. What is prepared is prepared for one manifest; where another one came in
+//! between that leaves the snapshot alone, it is put on top of that, otherwise it is made anew.
+
+use std::collections::{BTreeSet, HashSet};
+use std::sync::Arc;
+use std::time::Instant;
+
+use jiff::Timestamp;
+
+use super::Others;
+use super::join::{
+    Garbage, SWAPS, busy, create_agent_log, finish, read_version, replace_log, swap,
+};
+use crate::archive::merge_list;
+use crate::backend::{Backend, Expected, Log};
+use crate::checkpoint::{
+    Cut, NewSnapshot, copy_all_ops, discard, discard_all, retain, write_snapshot, write_stamps,
+};
+use crate::close::closed;
+use crate::commit::{Guard, poisoned};
+use crate::document::{Document, Stored};
+use crate::engine::{Engine, lock};
+use crate::follow::Position;
+use crate::format::manifest::{ArchiveFacts, CheckpointCost, FileFacts, Manifest};
+use crate::merge::{Agent, Mark, Order, Stamp};
+use crate::open::read_manifest;
+use crate::options::Residency;
+use crate::state::{Frozen, Stamps};
+use crate::{Error, ErrorKind, Result, paths, time};
+
+/// The store as this agent sees it at one moment.
+struct Picture<T> {
+    base: Arc<Manifest>,
+    documents: Frozen<T>,
+    stamps: Stamps,
+    others: Others,
+    /// Agents whose processes had ended before their logs were read: those are whole.
+    dead: BTreeSet<Agent>,
+    cut: Cut,
+    /// The agent's own clock.
+    clock: u64,
+    listed: Garbage,
+    began: Instant,
+}
+
+/// What a swap puts in place.
+struct Replacement {
+    snapshot: NewSnapshot,
+    stamps: FileFacts,
+    archives: Option<Vec<ArchiveFacts>>,
+    /// Tombstones up to this clock are gone: no agent may be able to write below it.
+    forgotten: u64,
+    /// Whether this agent gives up its log.
+    closing: bool,
+}
+
+/// How an attempt to swap ended.
+enum Swap<'e, T> {
+    Done(Guard<'e, T>),
+    /// Another snapshot is in place: what was prepared is of no use.
+    Lost,
+}
+
+impl<T: Document> Engine<T> {
+    /// Makes a checkpoint now, of everything that this agent can see; writers go on, those of other processes too.
+    pub(crate) fn compact_as_agent(&self, closing: bool) -> Result<()> {
+        let _turn = lock(&self.checkpointing);
+        for _ in 0..SWAPS {
+            let began = Instant::now();
+            self.ensure_can_checkpoint()?;
+            let (listed, dead) = self.before_looking()?;
+            self.look_now()?;
+            let others = lock(&self.others);
+            let mut writer = self.quiesce(lock(&self.writer))?;
+            let picture = self.picture(&mut writer, &others, listed, dead, began);
+            drop((writer, others));
+            let forgotten = picture.promise(self);
+            let stamps = picture.stamps.without_forgotten(forgotten);
+            let present = picture
+                .present()
+                .filter(|_| closing && picture.is_folded(self.agent.as_deref()));
+            let written = match present {
+                Some(present) => Ok(present),
+                None => self.write_both(&picture, picture.documents.iter(), &stamps),
+            };
+            let (snapshot, facts) = match written {
+                Ok(written) => written,
+                Err(error) => {
+                    lock(&self.writer).sealing = None;
+                    return Err(error);
+                }
+            };
+            let replacement = Replacement {
+                snapshot,
+                stamps: facts,
+                archives: None,
+                forgotten,
+                closing,
+            };
+            let others = lock(&self.others);
+            let writer = self.quiesce(lock(&self.writer));
+            let swapped = writer.and_then(|writer| self.swap_in(writer, picture, &replacement));
+            drop(others);
+            match swapped {
+                Ok(Swap::Done(_writer)) => return Ok(()),
+                Ok(Swap::Lost) => lock(&self.writer).sealing = None,
+                Err(error) => {
+                    lock(&self.writer).sealing = None;
+                    return Err(error);
+                }
+            }
+        }
+        Err(busy())
+    }
+
+    /// As [`archive`](Self::archive), beside other agents.
+    pub(crate) fn archive_as_agent(
+        &self,
+        period: &str,
+        mut predicate: impl FnMut(&T, &str) -> bool,
+    ) -> Result<usize> {
+        let _turn = lock(&self.checkpointing);
+        for _ in 0..SWAPS {
+            let began = Instant::now();
+            self.ensure_can_checkpoint()?;
+            let (listed, dead) = self.before_looking()?;
+            self.look_now()?;
+            let others = lock(&self.others);
+            let mut writer = self.quiesce(self.writer()?)?;
+            let mut picture = self.picture(&mut writer, &others, listed, dead, began);
+            let picked = self.while_batching(|| -> Result<Vec<Stored<T>>> {
+                let mut picked = Vec::new();
+                for document in picture.documents.iter() {
+                    let document = document?;
+                    if predicate(document.decoded()?, document.id()) {
+                        picked.push(document);
+                    }
+                }
+                Ok(picked)
+            });
+            writer.sealing = None;
+            let picked = picked?;
+            if picked.is_empty() {
+                return Ok(0);
+            }
+            let (facts, replaced) = self.write_segment(&picture.base, period, &picked)?;
+            let new_segment = facts.path.clone();
+            let archives = merge_list(&picture.base, facts, &replaced);
+            let gone: HashSet<&str> = picked.iter().map(Stored::id).collect();
+            let tombstones = picture.bury(&gone)?;
+            let forgotten = picture.promise(self);
+            let stamps = picture.stamps.without_forgotten(forgotten);
+            let kept = picture.documents.iter().filter(|document| {
+                document
+                    .as_ref()
+                    .map_or(true, |document| !gone.contains(document.id()))
+            });
+            let swapped =
+                self.write_both(&picture, kept, &stamps)
+                    .and_then(|(snapshot, stamps)| {
+                        let replacement = Replacement {
+                            snapshot,
+                            stamps,
+                            archives: Some(archives),
+                            forgotten,
+                            closing: false,
+                        };
+                        self.swap_in(writer, picture, &replacement)
+                    });
+            match swapped {
+                Ok(Swap::Done(writer)) => {
+                    let mut state = self.state_mut();
+                    for (id, stamp) in tombstones {
+                        let order = Order {
+                            born: stamp.clone(),
+                            stamp,
+                        };
+                        state.merge(&id, None, order);
+                    }
+                    drop((state, writer));
+                    discard_all(&*self.backend, &replaced);
+                    return Ok(picked.len());
+                }
+                Ok(Swap::Lost) => discard(&*self.backend, &new_segment),
+                Err(error) => {
+                    if error.kind() != ErrorKind::Poisoned {
+                        discard(&*self.backend, &new_segment);
+                    }
+                    return Err(error);
+                }
+            }
+        }
+        Err(busy())
+    }
+
+    /// What must be known before the logs are read: the files that are there, and the agents that are dead.
+    fn before_looking(&self) -> Result<(Garbage, BTreeSet<Agent>)> {
+        let listed = Garbage::list(&*self.backend)?;
+        let manifest = read_manifest(&*self.backend)?;
+        let dead = manifest.iter().flat_map(Manifest::agents).filter(|facts| {
+            facts.log.is_some()
+                && self.agent.as_deref() != Some(&facts.id)
+                && self.backend.lock_agent(&facts.id).is_ok()
+        });
+        let dead = dead.map(|facts| Agent::from(&*facts.id)).collect();
+        Ok((listed, dead))
+    }
+
+    /// Whether no other agent is at work, as far as can be told.
+    pub(crate) fn is_alone(&self) -> Result<bool> {
+        let (_, dead) = self.before_looking()?;
+        let manifest = read_manifest(&*self.backend)?;
+        let mut others = manifest
+            .iter()
+            .flat_map(Manifest::agents)
+            .filter(|facts| facts.log.is_some() && self.agent.as_deref() != Some(&facts.id));
+        Ok(others.all(|facts| dead.contains(&*facts.id)))
+    }
+
+    fn picture(
+        &self,
+        writer: &mut Guard<'_, T>,
+        others: &Others,
+        listed: Garbage,
+        dead: BTreeSet<Agent>,
+        began: Instant,
+    ) -> Picture<T> {
+        let cut = self.cut(writer);
+        let state = self.state();
+        Picture {
+            base: self.manifest(),
+            documents: state.freeze(),
+            stamps: state.stamps(),
+            others: others.clone(),
+            dead,
+            cut,
+            clock: writer.clock.current(),
+            listed,
+            began,
+        }
+    }
+
+    fn write_both(
+        &self,
+        picture: &Picture<T>,
+        documents: impl Iterator<Item = Result<Stored<T>>>,
+        stamps: &Stamps,
+    ) -> Result<(NewSnapshot, FileFacts)> {
+        let backend = &*self.backend;
+        let before = paths::parse_snapshot(&picture.base.current_snapshot);
+        let (version, residency) = (picture.base.version, Residency::Memory);
+        let snapshot = write_snapshot(backend, before, version, residency, documents)?;
+        let facts = write_stamps(backend, &snapshot.name, stamps)
+            .inspect_err(|_| discard(backend, &snapshot.name))?;
+        Ok((snapshot, facts))
+    }
+
+    /// Swaps in a manifest that names what was prepared, on top of whatever changed meanwhile but the snapshot; the writer is quiet.
+    fn swap_in<'e>(
+        &'e self,
+        mut writer: Guard<'e, T>,
+        picture: Picture<T>,
+        replacement: &Replacement,
+    ) -> Result<Swap<'e, T>> {
+        let backend = &*self.backend;
+        let snapshot = &replacement.snapshot.name;
+        let mut new_files = Vec::new();
+        let is_new = *snapshot != picture.base.current_snapshot;
+        if is_new {
+            new_files.push(snapshot.clone());
+            new_files.extend(paths::stamps_of(snapshot));
+        }
+        let give_up = replacement.closing && writer.next_seq == picture.cut.seq;
+        let own = if give_up {
+            None
+        } else {
+            let own = self.begin_log(&writer, &picture.cut);
+            Some(own.inspect_err(|_| discard_all(backend, &new_files))?)
+        };
+        new_files.extend(own.iter().map(|own| own.name.clone()));
+        let sealed_dead = picture.settle_dead(backend);
+        if let Err(error) = sealed_dead {
+            discard_all(backend, &new_files);
+            return Err(error);
+        }
+        for _ in 0..SWAPS {
+            let (current, version) = match read_version(backend) {
+                Ok(Some(found)) => found,
+                Ok(None) => {
+                    discard_all(backend, &new_files);
+                    return Err(Error::not_found("the store is gone").at_path(backend.location()));
+                }
+                Err(error) => {
+                    discard_all(backend, &new_files);
+                    return Err(error);
+                }
+            };
+            let name = own.as_ref().map(|own| &*own.name);
+            let next = self.next_shared(&current, &picture, replacement, name);
+            let Some((next, dropped)) = next else {
+                discard_all(backend, &new_files);
+                return Ok(Swap::Lost);
+            };
+            match swap(backend, &Expected::Unchanged(version), &next, &[]) {
+                Ok(true) => {
+                    self.adopt_shared(&mut writer, own, &picture, replacement, next.clone());
+                    if is_new {
+                        let old = &picture.base.current_snapshot;
+                        discard(backend, old);
+                        discard_all(backend, paths::stamps_of(old).as_slice());
+                    }
+                    discard_all(backend, &dropped);
+                    picture.listed.remove(backend, &next);
+                    return Ok(Swap::Done(writer));
+                }
+                Ok(false) => {}
+                Err(error) => {
+                    return Err(self.after_failed_swap(&mut writer, &next, &new_files, error));
+                }
+            }
+        }
+        discard_all(backend, &new_files);
+        Err(busy())
+    }
+
+    /// A new log of this agent, with what came after `cut`.
+    fn begin_log(&self, writer: &Guard<'_, T>, cut: &Cut) -> Result<OwnLog> {
+        let backend = &*self.backend;
+        let agent = self.agent.as_deref().unwrap_or_default();
+        let (name, mut log) = create_agent_log(backend, agent, Some(&writer.log_name))?;
+        match copy_all_ops(backend, &writer.log_name, cut, &mut *log) {
+            Ok(copied) => Ok(OwnLog { name, log, copied }),
+            Err(error) => {
+                drop(log);
+                discard(backend, &name);
+                Err(error)
+            }
+        }
+    }
+
+    /// The manifest after a swap, and the files that it no longer needs; `None` where what was prepared cannot be put on top of `current`.
+    fn next_shared(
+        &self,
+        current: &Manifest,
+        picture: &Picture<T>,
+        replacement: &Replacement,
+        own_log: Option<&str>,
+    ) -> Option<(Manifest, Vec<String>)> {
+        let base = &picture.base;
+        let on_top = current.current_snapshot == base.current_snapshot
+            && current.version == base.version
+            && current.archive_segments == base.archive_segments
+            && current.active_ops == base.active_ops;
+        if !on_top {
+            return None;
+        }
+        let mut next = current.clone();
+        let ours = next.ours.as_mut()?;
+        let mut dropped = Vec::new();
+        for facts in ours.agents.clone() {
+            let own = self.agent.as_deref() == Some(&facts.id);
+            let known = picture.others.get(&*facts.id);
+            let settled = match known {
+                _ if own => Some(picture.own_end()),
+                Some(position) => Some(picture.settled(&facts.id, position)),
+                None => None,
+            };
+            let mut folded = facts.clone();
+            // An agent that came back, or began a new log, since it was looked at has said itself how far it is.
+            let same_log =
+                own || known.is_some_and(|known| facts.log.as_deref() == Some(&known.log));
+            if let Some(settled) = settled.filter(|settled| same_log && settled.seq >= facts.folded)
+            {
+                folded.folded = settled.seq;
+                folded.offset = settled.offset;
+                folded.folded_clock = settled.clock.max(facts.folded_clock);
+                folded.clock = settled.clock.max(facts.clock);
+            }
+            let ends = same_log && picture.dead.contains(&*facts.id);
+            if own || ends {
+                let promise = own.then_some(picture.clock).or(Some(folded.clock));
+                if folded.folded == folded.seq {
+                    dropped.extend(folded.log.clone());
+                }
+                replace_log(ours, &folded, own_log.filter(|_| own), promise);
+            } else if let Some(known) = ours.agents.iter_mut().find(|known| known.id == facts.id) {
+                *known = folded;
+            }
+        }
+        // Whoever has a log must have promised to stay above what was forgotten.
+        let may_write_below = ours.agents.iter().any(|facts| {
+            facts.log.is_some()
+                && self.agent.as_deref() != Some(&facts.id)
+                && facts.clock < replacement.forgotten
+        });
+        if may_write_below {
+            return None;
+        }
+        dropped.extend(retain(&mut ours.sealed, &self.options.retention));
+        ours.clock = ours.clock.max(picture.clock);
+        ours.snapshot = replacement.snapshot.facts;
+        ours.stamps = Some(replacement.stamps);
+        ours.checkpoint = Some(CheckpointCost {
+            millis: u64::try_from(picture.began.elapsed().as_millis()).unwrap_or(u64::MAX),
+            bytes: replacement.snapshot.facts.bytes,
+        });
+        if let Some(archives) = &replacement.archives {
+            ours.archives.clone_from(archives);
+            next.stats.archived_records = archives.iter().map(|archive| archive.documents).sum();
+            next.archive_segments = archives
+                .iter()
+                .map(|archive| archive.path.clone())
+                .collect();
+        }
+        next.stats.active_records = replacement.snapshot.facts.documents;
+        next.stats.last_checkpoint = time::format_timestamp(Timestamp::now());
+        next.current_snapshot.clone_from(&replacement.snapshot.name);
+        finish(&mut next);
+        Some((next, dropped))
+    }
+
+    fn adopt_shared(
+        &self,
+        writer: &mut Guard<'_, T>,
+        own: Option<OwnLog>,
+        picture: &Picture<T>,
+        replacement: &Replacement,
+        next: Manifest,
+    ) {
+        let copied = own.as_ref().map_or(0, |own| own.copied);
+        self.change_log(writer, own);
+        writer.ops_since_checkpoint = copied;
+        writer.checkpoint_not_before = 0;
+        writer.sealing = None;
+        let mut state = self.state_mut();
+        state.close_holes();
+        state.retain_deleted(|stamp| stamp.clock > replacement.forgotten);
+        drop(state);
+        debug_assert!(writer.next_seq >= picture.cut.seq);
+        self.set_manifest(next);
+    }
+
+    /// Goes on in another log, or in none.
+    fn change_log(&self, writer: &mut Guard<'_, T>, own: Option<OwnLog>) {
+        let Some(own) = own else {
+            self.mark_closed();
+            writer.poison = Some(closed());
+            if let Some(mut old) = writer.log.take() {
+                finish_log(&mut *old, &writer.log_name);
+            }
+            return;
+        };
+        writer.end = own.log.end();
+        let name = std::mem::replace(&mut writer.log_name, own.name);
+        if let Some(mut old) = writer.log.replace(own.log) {
+            finish_log(&mut *old, &name);
+        }
+    }
+
+    /// Decides what a failed swap means: not swapped (go on), or unknown (poisoned).
+    fn after_failed_swap(
+        &self,
+        writer: &mut Guard<'_, T>,
+        next: &Manifest,
+        new_files: &[String],
+        error: Error,
+    ) -> Error {
+        let nonce = |manifest: &Manifest| manifest.ours.as_ref().map(|ours| ours.nonce.clone());
+        match read_manifest(&*self.backend) {
+            Ok(Some(current)) if nonce(&current) != nonce(next) => {
+                discard_all(&*self.backend, new_files);
+                error
+            }
+            _ => {
+                let poison = poisoned(&error);
+                writer.poison = Some(poison.clone());
+                poison
+            }
+        }
+    }
+
+    /// Begins a new log where a part of this agent's log is in the snapshot, by another agent's hand: so the old one can go, and what is left is short.
+    pub(crate) fn roll_if_folded(&self) -> Result<()> {
+        let is_due = |manifest: &Manifest| {
+            let facts = self
+                .agent
+                .as_deref()
+                .and_then(|agent| manifest.agent(agent));
+            facts.is_some_and(|facts| facts.folded > facts.seq)
+        };
+        if !is_due(&self.manifest()) || self.is_batching() {
+            return Ok(());
+        }
+        let backend = &*self.backend;
+        let others = lock(&self.others);
+        let mut writer = self.quiesce(lock(&self.writer))?;
+        // A look that was not followed by others' swaps is all that this needs; if they go on, the next look does it.
+        let Some((current, version)) = read_version(backend)? else {
+            return Ok(());
+        };
+        let facts = self
+            .agent
+            .as_deref()
+            .and_then(|agent| current.agent(agent))
+            .cloned();
+        let Some(facts) = facts.filter(|_| is_due(&current) && writer.log.is_some()) else {
+            return Ok(());
+        };
+        let same_store = current.current_snapshot == self.manifest().current_snapshot;
+        if !same_store || facts.log.as_deref() != Some(&writer.log_name) {
+            return Ok(());
+        }
+        let cut = Cut {
+            seq: facts.folded,
+            end: facts.offset,
+            holes: 0,
+        };
+        let own = self.begin_log(&writer, &cut)?;
+        let mut next = current.clone();
+        let Some(ours) = next.ours.as_mut() else {
+            return Ok(());
+        };
+        let promise = (own.copied == 0).then(|| writer.clock.current());
+        replace_log(ours, &facts, Some(&own.name), promise);
+        let dropped = retain(&mut ours.sealed, &self.options.retention);
+        finish(&mut next);
+        let new_files = [own.name.clone()];
+        match swap(backend, &Expected::Unchanged(version), &next, &new_files) {
+            Ok(true) => {
+                writer.ops_since_checkpoint = own.copied;
+                self.change_log(&mut writer, Some(own));
+                self.set_manifest(next);
+                discard_all(backend, &dropped);
+            }
+            Ok(false) => {}
+            Err(error) => {
+                return Err(self.after_failed_swap(&mut writer, &next, &new_files, error));
+            }
+        }
+        drop((writer, others));
+        Ok(())
+    }
+}
+
+/// This agent's next log.
+struct OwnLog {
+    name: String,
+    log: Box<dyn Log>,
+    /// Operations in it.
+    copied: u64,
+}
+
+fn finish_log(log: &mut dyn Log, name: &str) {
+    // What lies behind the end that counts stays where it is, for those who are reading it.
+    if let Err(error) = log.finish() {
+        tracing::warn!(%error, log = name, "the replaced log keeps its padding");
+    }
+}
+
+/// A place in an agent's log before which everything is settled.
+struct Settled {
+    seq: u64,
+    offset: u64,
+    /// Everything behind it has a greater clock.
+    clock: u64,
+}
+
+impl<T> Picture<T> {
+    fn own_end(&self) -> Settled {
+        Settled {
+            seq: self.cut.seq,
+            offset: self.cut.end,
+            clock: self.clock,
+        }
+    }
+
+    /// The snapshot that is in place, where it has stamps.
+    fn present(&self) -> Option<(NewSnapshot, FileFacts)> {
+        let ours = self.base.ours.as_ref()?;
+        let snapshot = NewSnapshot {
+            name: self.base.current_snapshot.clone(),
+            facts: ours.snapshot,
+        };
+        Some((snapshot, ours.stamps?))
+    }
+
+    /// Whether everything that was read is in the snapshot.
+    fn is_folded(&self, own: Option<&str>) -> bool {
+        self.base.agents().all(|facts| {
+            let read = self
+                .others
+                .get(&*facts.id)
+                .map(|position| position.next_seq);
+            if own == Some(&facts.id) {
+                facts.folded == self.cut.seq
+            } else {
+                read.is_none_or(|read| read == facts.folded)
+            }
+        })
+    }
+
+    /// Of a living agent, nobody else knows whether its last write will stay.
+    fn settled(&self, agent: &str, position: &Position) -> Settled {
+        if self.dead.contains(agent) {
+            Settled {
+                seq: position.next_seq,
+                offset: position.offset,
+                clock: position.clock,
+            }
+        } else {
+            Settled {
+                seq: position.group.seq,
+                offset: position.group.offset,
+                clock: position.group.clock,
+            }
+        }
+    }
+
+    /// The greatest clock that no agent with a log can write at or below any more.
+    fn promise<E: Document>(&self, engine: &Engine<E>) -> u64 {
+        let others = self
+            .base
+            .agents()
+            .filter(|facts| facts.log.is_some() && engine.agent.as_deref() != Some(&facts.id));
+        let alive = others.filter(|facts| !self.dead.contains(&*facts.id));
+        let clocks = alive.map(|facts| {
+            let position = self.others.get(&*facts.id);
+            let read = position.map_or(0, |position| self.settled(&facts.id, position).clock);
+            facts.clock.max(read)
+        });
+        clocks.chain([self.clock]).min().unwrap_or(0)
+    }
+
+    /// The last writes of dead agents are folded and sealed: they must be there after a power cut, though their agent may have been killed before its sync.
+    fn settle_dead(&self, backend: &dyn Backend) -> Result<()> {
+        for agent in &self.dead {
+            let Some(position) = self
+                .others
+                .get(agent)
+                .filter(|position| !position.log.is_empty())
+            else {
+                continue;
+            };
+            match backend.open_log(&position.log, position.group.offset, position.offset) {
+                Ok(_) => {}
+                // Its agent came back, and somebody has removed what it had left.
+                Err(error) if error.kind() == ErrorKind::NotFound => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    /// Turns the stamps of the documents `gone` into tombstones, which it returns.
+    fn bury(&mut self, gone: &HashSet<&str>) -> Result<Vec<(Box<str>, Stamp)>> {
+        let mut tombstones = Vec::new();
+        let mut kept = Vec::with_capacity(self.stamps.documents.len());
+        for (document, order) in self.documents.iter().zip(self.stamps.documents.drain(..)) {
+            let document = document?;
+            if gone.contains(document.id()) {
+                let stamp = order.stamp.marked(Mark::ARCHIVED);
+                tombstones.push((Box::from(document.id()), stamp));
+            } else {
+                kept.push(order);
+            }
+        }
+        self.stamps.documents = kept;
+        self.stamps.deleted.extend(tombstones.iter().cloned());
+        Ok(tombstones)
+    }
+}
+
+impl Stamps {
+    /// Without the tombstones that no operation can come to meet any more.
+    fn without_forgotten(&self, clock: u64) -> Self {
+        let needed = self.deleted.iter().filter(|(_, stamp)| stamp.clock > clock);
+        Self {
+            documents: self.documents.clone(),
+            deleted: needed.cloned().collect(),
+        }
+    }
+}

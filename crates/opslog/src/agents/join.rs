@@ -1,0 +1,524 @@
+//! Opening a store as one of its agents, and making a single writer's store of it again.
+//!
+//! An agent begins a new log at every opening, and writes to it only after a manifest names it: so whoever finds it dead may take its log for finished.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use super::Others;
+use crate::backend::{Backend, Expected, LockGuard, Log, Version};
+use crate::checkpoint::{
+    copy_ops, create_log, discard_all, next_free, nonce, write_snapshot, write_stamps,
+};
+use crate::document::Document;
+use crate::engine::{Engine, Parts, Writer};
+use crate::follow::Position;
+use crate::format::manifest::{self, AgentFacts, Manifest, Ours, SealedLog, Stats};
+use crate::merge::{Agent, Order, Stamp};
+use crate::open::{
+    Loaded, LogDamage, check_version, create, keep_damaged_bytes, load_all, load_consistent,
+    named_paths, no_store, read_manifest, report,
+};
+use crate::oplog::{self, Start};
+use crate::options::{Options, Residency, WriteMode};
+use crate::sealed::MERGES_MAX;
+use crate::state::Stamps;
+use crate::{Error, ErrorKind, Result, paths, time};
+
+/// How often a swap is tried that others' swaps come in the way of.
+pub(super) const SWAPS: usize = 200;
+/// How often a lock is tried: whoever compacts takes a dead agent's for a moment.
+const LOCK_TRIES: usize = 20;
+const LOCK_PAUSE: Duration = Duration::from_millis(10);
+
+/// What an agent begins with, once a manifest names its log.
+struct Joined {
+    log: Box<dyn Log>,
+    log_name: String,
+    next_seq: u64,
+    clock: u64,
+    damage: Vec<LogDamage>,
+}
+
+/// Opens the store on `backend` as `agent`.
+pub(crate) fn open<T: Document>(
+    mut options: Options,
+    backend: Arc<dyn Backend>,
+    agent: &str,
+) -> Result<Engine<T>> {
+    check(&options, agent)?;
+    if !options.write_mode.is_immediate() {
+        tracing::warn!(agent, mode = ?options.write_mode, "an agent writes in Immediate mode");
+        options.write_mode = WriteMode::Immediate;
+    }
+    migrate_alone::<T>(&options, &backend)?;
+    if !options.create && read_manifest(&*backend)?.is_none() {
+        return Err(no_store(&*backend));
+    }
+    backend.initialize()?;
+    let lock = take_lock(&*backend, agent)?;
+    // Again, since a writer may have ended in between: what it left of names must be durable before anything is built on it.
+    backend.initialize()?;
+    let joined = join::<T>(&options, &*backend, agent)?;
+    let loaded: Loaded<T> = load_consistent(&options, &*backend)?;
+    let mut damage = joined.damage;
+    damage.extend(loaded.damage);
+    let report = report(&damage, &options)?;
+    let mut others = loaded.others;
+    let own = others.remove(agent);
+    let mut writer = Writer {
+        end: joined.log.end(),
+        log: Some(joined.log),
+        next_seq: joined.next_seq,
+        lock: Some(lock),
+        ..Writer::new(joined.log_name)
+    };
+    writer.clock.observe(joined.clock);
+    for position in others.values().chain(&own) {
+        writer.clock.observe(position.clock);
+        writer.last_millisecond = writer.last_millisecond.max(position.last_millisecond());
+    }
+    let folded = loaded.manifest.agent(agent).map_or(0, |facts| facts.folded);
+    writer.ops_since_checkpoint = joined.next_seq - folded;
+    Ok(Engine::new(Parts {
+        options,
+        backend,
+        report,
+        state: loaded.state,
+        manifest: loaded.manifest,
+        writer,
+        position: loaded.position,
+        others,
+        agent: Some(Agent::from(agent)),
+    }))
+}
+
+fn check(options: &Options, agent: &str) -> Result<()> {
+    paths::validate_agent(agent)?;
+    if options.residency != Residency::Memory {
+        return Err(Error::invalid(
+            "a store of agents keeps its documents in memory; leave out residency, or the agent id",
+        ));
+    }
+    Ok(())
+}
+
+/// Brings an older store to the version asked for, as a single writer.
+fn migrate_alone<T: Document>(options: &Options, backend: &Arc<dyn Backend>) -> Result<()> {
+    let Some(manifest) = read_manifest(&**backend)? else {
+        return Ok(());
+    };
+    if options.older_version(&manifest).is_none() {
+        return Ok(());
+    }
+    let alone = Options {
+        agent: None,
+        checkpoint_on_close: false,
+        ..options.clone()
+    };
+    let engine = crate::open::open::<T>(alone, Arc::clone(backend)).map_err(|error| {
+        match error.kind() {
+            ErrorKind::Locked => Error::new(
+                ErrorKind::Locked,
+                format!("the store is to be migrated from version {}, and for that no other agent may have it open; close them first", manifest.version),
+            )
+            .caused_by(error),
+            _ => error,
+        }
+    })?;
+    engine.close()
+}
+
+fn take_lock(backend: &dyn Backend, agent: &str) -> Result<Box<dyn LockGuard>> {
+    let mut tries = 0;
+    loop {
+        tries += 1;
+        match backend.lock_agent(agent) {
+            Err(error) if error.is_locked() && tries < LOCK_TRIES => std::thread::sleep(LOCK_PAUSE),
+            result => return result,
+        }
+    }
+}
+
+/// Begins a log of `agent` and has the manifest name it.
+fn join<T: Document>(options: &Options, backend: &dyn Backend, agent: &str) -> Result<Joined> {
+    for _ in 0..SWAPS {
+        let Some((manifest, version)) = read_version(backend)? else {
+            let manifest = create(backend, options)?;
+            swap(
+                backend,
+                &Expected::Absent,
+                &manifest,
+                &created_files(&manifest),
+            )?;
+            continue;
+        };
+        check_version(options, &manifest)?;
+        let garbage = Garbage::list(backend)?;
+        if !has_stamps(backend, &manifest)? {
+            let whole = Options {
+                agent: None,
+                skip_load: false,
+                ..options.clone()
+            };
+            let loaded: Loaded<T> = load_all(&whole, backend, manifest)?;
+            let (next, new_files) = fold_all(backend, loaded, true)?;
+            if swap(backend, &Expected::Unchanged(version), &next, &new_files)? {
+                garbage.remove(backend, &next);
+            }
+            continue;
+        }
+        let (next, joined) = register(backend, &manifest, agent)?;
+        let new_files = [joined.log_name.clone()];
+        if swap(backend, &Expected::Unchanged(version), &next, &new_files)? {
+            garbage.remove(backend, &next);
+            return Ok(joined);
+        }
+    }
+    Err(busy())
+}
+
+pub(super) fn busy() -> Error {
+    Error::new(
+        ErrorKind::Conflict,
+        "other agents change the store again and again; try later",
+    )
+}
+
+fn created_files(manifest: &Manifest) -> Vec<String> {
+    vec![
+        manifest.current_snapshot.clone(),
+        manifest.active_ops.clone(),
+    ]
+}
+
+/// The manifest, and what it is known by in a swap; `None` where there is none.
+pub(super) fn read_version(backend: &dyn Backend) -> Result<Option<(Manifest, Version)>> {
+    let (bytes, version) = match backend.read_version(paths::MANIFEST) {
+        Ok(found) => found,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    let manifest = manifest::decode(&bytes)
+        .map_err(|error| error.at_path(format!("{}/{}", backend.location(), paths::MANIFEST)))?;
+    named_paths(&manifest).try_for_each(paths::validate_store_path)?;
+    Ok(Some((manifest, version)))
+}
+
+/// Replaces the manifest, if it is still the one that was `expected`; otherwise removes `new_files`, which nothing names then.
+///
+/// # Errors
+///
+/// When it is not known whether it was replaced, or nothing can be: then nothing is removed, since a manifest may name it.
+pub(super) fn swap(
+    backend: &dyn Backend,
+    expected: &Expected,
+    next: &Manifest,
+    new_files: &[String],
+) -> Result<bool> {
+    match backend.put_if(paths::MANIFEST, &manifest::encode(next), expected) {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == ErrorKind::Conflict => {
+            discard_all(backend, new_files);
+            Ok(false)
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// Whether the snapshot has stamps and nothing but agents has written since.
+fn has_stamps(backend: &dyn Backend, manifest: &Manifest) -> Result<bool> {
+    let Some(ours) = manifest.ours.as_ref().filter(|ours| ours.stamps.is_some()) else {
+        return Ok(false);
+    };
+    if manifest.is_shared() {
+        return Ok(true);
+    }
+    let start = Start {
+        position: 0,
+        seq: Some(ours.log_seq),
+    };
+    let log = backend.open(&manifest.active_ops)?;
+    let outcome = oplog::read(&*log, start, &mut |_| Ok(()))?;
+    Ok(outcome.count == 0 && outcome.damage.is_empty())
+}
+
+/// The manifest with a new log of `agent`, into which is copied what its last one has beyond the snapshot.
+fn register(backend: &dyn Backend, manifest: &Manifest, agent: &str) -> Result<(Manifest, Joined)> {
+    let mut next = manifest.clone();
+    let ours = next.ours.get_or_insert_default();
+    let facts = manifest
+        .agent(agent)
+        .cloned()
+        .unwrap_or_else(|| AgentFacts {
+            id: agent.to_owned(),
+            clock: ours.clock,
+            ..AgentFacts::default()
+        });
+    let (log_name, mut log) = create_agent_log(backend, agent, facts.log.as_deref())?;
+    let copied = copy_unfolded(backend, &facts, &mut *log).inspect_err(|_| {
+        discard_all(backend, std::slice::from_ref(&log_name));
+    })?;
+    let clock = ours.clock.max(facts.clock).max(copied.clock);
+    let promise = (copied.next_seq == facts.folded).then_some(clock);
+    replace_log(ours, &facts, Some(&log_name), promise);
+    finish(&mut next);
+    let joined = Joined {
+        log,
+        log_name,
+        next_seq: copied.next_seq,
+        clock,
+        damage: copied.damage,
+    };
+    Ok((next, joined))
+}
+
+struct Copied {
+    next_seq: u64,
+    clock: u64,
+    damage: Vec<LogDamage>,
+}
+
+/// Copies to a new log what the agent's last one has beyond the snapshot, on stable storage on return.
+fn copy_unfolded(backend: &dyn Backend, facts: &AgentFacts, to: &mut dyn Log) -> Result<Copied> {
+    let mut copied = Copied {
+        next_seq: facts.folded,
+        clock: facts.folded_clock,
+        damage: Vec::new(),
+    };
+    let Some(old) = &facts.log else {
+        return Ok(copied);
+    };
+    let start = Start {
+        position: facts.offset,
+        seq: Some(facts.folded),
+    };
+    let outcome = copy_ops(backend, old, start, to, &mut |line| {
+        copied.clock = copied.clock.max(line.op.clock.unwrap_or(0));
+    })?;
+    copied.next_seq += outcome.count;
+    copied.damage = LogDamage::all(old, &outcome);
+    keep_damaged_bytes(backend, old, &outcome.damage)?;
+    Ok(copied)
+}
+
+/// Creates an empty log of `agent`, after the one called `before`.
+pub(super) fn create_agent_log(
+    backend: &dyn Backend,
+    agent: &str,
+    before: Option<&str>,
+) -> Result<(String, Box<dyn Log>)> {
+    let before = before.and_then(paths::parse_agent_ops);
+    next_free(before.map(|(_, ms)| ms + MERGES_MAX), |ms| {
+        let name = paths::agent_ops(agent, ms);
+        backend.create_log(&name).map(|log| (name, log))
+    })
+}
+
+/// Puts `log` in the place of the agent's log, of which the part that is in the snapshot is kept for history. `clock` is what the agent promises
+/// to stay above, where it has nothing beyond the snapshot.
+pub(super) fn replace_log(
+    ours: &mut Ours,
+    facts: &AgentFacts,
+    log: Option<&str>,
+    clock: Option<u64>,
+) {
+    let now = time::format_timestamp(Timestamp::now());
+    if let Some(old) = &facts.log
+        && facts.folded > facts.seq
+    {
+        ours.sealed.push(SealedLog {
+            path: old.clone(),
+            bytes: facts.offset,
+            seq: facts.seq,
+            ops: facts.folded - facts.seq,
+            sealed_at: now.clone(),
+            agent: Some(facts.id.clone()),
+        });
+    }
+    let next = AgentFacts {
+        clock: clock.unwrap_or(facts.clock),
+        seen: now,
+        log: log.map(str::to_owned),
+        seq: facts.folded,
+        offset: 0,
+        ..facts.clone()
+    };
+    if let Some(known) = ours.agents.iter_mut().find(|known| known.id == facts.id) {
+        *known = next;
+    } else {
+        ours.agents.push(next);
+        ours.agents.sort_by(|one, other| one.id.cmp(&other.id));
+    }
+}
+
+/// Makes a manifest that has been changed a new one.
+pub(super) fn finish(manifest: &mut Manifest) {
+    let Some(ours) = manifest.ours.as_mut() else {
+        return;
+    };
+    ours.generation += 1;
+    ours.nonce = nonce();
+    let logs: Vec<(String, String)> = ours
+        .agents
+        .iter()
+        .filter_map(|facts| Some((facts.id.clone(), facts.log.clone()?)))
+        .collect();
+    manifest.active_agent_ops = (!logs.is_empty()).then_some(logs);
+}
+
+/// A manifest with everything in its snapshot and every log sealed, and the files that were made for it: with stamps, as the first agent needs it, or without, as a
+/// single writer does. Nobody writes to the store meanwhile.
+pub(crate) fn fold_all<T: Document>(
+    backend: &dyn Backend,
+    mut loaded: Loaded<T>,
+    stamps: bool,
+) -> Result<(Manifest, Vec<String>)> {
+    let old = &loaded.manifest;
+    let now = time::format_timestamp(Timestamp::now());
+    let mut ours = old.ours.clone().unwrap_or_default();
+    let mut seal =
+        |log: &str, position: &Position, first: u64, agent: Option<&str>| -> Result<()> {
+            // What is sealed must be there after a power cut, though its writer may have been killed before its sync.
+            drop(backend.open_log(log, position.group.offset, position.offset)?);
+            if position.next_seq > first {
+                ours.sealed.push(SealedLog {
+                    path: log.to_owned(),
+                    bytes: position.offset,
+                    seq: first,
+                    ops: position.next_seq - first,
+                    sealed_at: now.clone(),
+                    agent: agent.map(str::to_owned),
+                });
+            }
+            Ok(())
+        };
+    if paths::parse_agent_ops(&old.active_ops).is_none() {
+        let first = old.ours.as_ref().map_or(0, |ours| ours.log_seq);
+        loaded.position.offset = loaded.outcome.end;
+        seal(&old.active_ops, &loaded.position, first, None)?;
+    }
+    for (agent, position) in &loaded.others {
+        let first = old.agent(agent).map_or(0, |facts| facts.seq);
+        if !position.log.is_empty() {
+            seal(&position.log, position, first, Some(agent))?;
+        }
+    }
+    for damage in &loaded.damage {
+        keep_damaged_bytes(backend, &damage.log, std::slice::from_ref(&damage.damage))?;
+    }
+    loaded.state.settle();
+    let documents = loaded.state.freeze();
+    let count = documents.len() as u64;
+    let clocks = loaded.others.values().map(|position| position.clock);
+    ours.clock = ours.clock.max(clocks.max().unwrap_or(0));
+    fold_agents(&mut ours, &loaded.others, &now);
+    let before = paths::parse_snapshot(&old.current_snapshot);
+    let residency = Residency::Memory;
+    let snapshot = write_snapshot(backend, before, old.version, residency, documents.iter())?;
+    let mut new_files = vec![snapshot.name.clone()];
+    new_files.extend(paths::stamps_of(&snapshot.name).filter(|_| stamps));
+    let made = (|| {
+        ours.stamps = None;
+        if stamps {
+            // A document's place among those from before there were agents is its number.
+            let orders = (1..=count).map(|number| Order {
+                stamp: Stamp::default(),
+                born: Stamp {
+                    clock: number,
+                    ..Stamp::default()
+                },
+            });
+            let stamps = Stamps {
+                documents: orders.collect(),
+                deleted: Vec::new(),
+            };
+            ours.stamps = Some(write_stamps(backend, &snapshot.name, &stamps)?);
+            ours.clock = ours.clock.max(count);
+        }
+        create_log(backend, paths::parse_ops(&old.active_ops)).map(|(name, _log)| name)
+    })();
+    let active_ops = made.inspect_err(|_| discard_all(backend, &new_files))?;
+    new_files.push(active_ops.clone());
+    ours.log_seq = loaded.position.next_seq.max(ours.log_seq);
+    ours.undo_floor = ours.log_seq;
+    ours.snapshot = snapshot.facts;
+    let mut next = Manifest {
+        current_snapshot: snapshot.name,
+        active_ops,
+        stats: Stats {
+            active_records: count,
+            last_checkpoint: now,
+            ..old.stats.clone()
+        },
+        ours: Some(ours),
+        ..old.clone()
+    };
+    finish(&mut next);
+    Ok((next, new_files))
+}
+
+/// All agents have everything in the snapshot, and no log.
+fn fold_agents(ours: &mut Ours, others: &Others, now: &str) {
+    for (agent, position) in others {
+        let clock = ours.clock;
+        let mut known = ours.agents.iter_mut();
+        let facts = if let Some(facts) = known.find(|facts| *facts.id == **agent) {
+            facts
+        } else {
+            ours.agents.push(AgentFacts {
+                id: agent.to_string(),
+                seen: now.to_owned(),
+                ..AgentFacts::default()
+            });
+            ours.agents.last_mut().expect("one was just added")
+        };
+        *facts = AgentFacts {
+            clock,
+            log: None,
+            seq: position.next_seq,
+            folded: position.next_seq,
+            folded_clock: position.clock,
+            offset: 0,
+            undo_floor: position.next_seq,
+            ..facts.clone()
+        };
+    }
+}
+
+/// The store's own files before a swap: what of them the new manifest does not name was made for a manifest that can no longer come.
+pub(super) struct Garbage(Vec<String>);
+
+impl Garbage {
+    pub(super) fn list(backend: &dyn Backend) -> Result<Self> {
+        let mut names = Vec::new();
+        for prefix in [paths::SNAPSHOTS, paths::OPS, paths::ARCHIVE] {
+            names.extend(backend.list(prefix)?.into_iter().map(|object| object.name));
+        }
+        names.retain(|name| {
+            paths::parse_snapshot(name).is_some()
+                || paths::parse_stamps(name).is_some()
+                || paths::parse_index(name).is_some()
+                || paths::parse_ops(name).is_some()
+                || paths::parse_agent_ops(name).is_some()
+                || paths::parse_archive(name).is_some_and(|(_, merged)| merged.is_some())
+                || paths::is_temporary(name)
+        });
+        Ok(Self(names))
+    }
+
+    /// Removes what `manifest`, which is in place, does not name.
+    pub(super) fn remove(self, backend: &dyn Backend, manifest: &Manifest) {
+        let stamps = paths::stamps_of(&manifest.current_snapshot);
+        let named: BTreeSet<&str> = named_paths(manifest).chain(stamps.as_deref()).collect();
+        let unnamed: Vec<String> = self
+            .0
+            .into_iter()
+            .filter(|name| !named.contains(&**name))
+            .collect();
+        discard_all(backend, &unnamed);
+    }
+}
