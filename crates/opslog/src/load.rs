@@ -1,7 +1,10 @@
 //! Reading a snapshot into a state, without parsing documents: each line is cut into id and document, and both stay where they were read.
 
+use std::ops::Range;
 use std::sync::{Arc, mpsc};
 use std::thread;
+
+use arcstr::ArcStr;
 
 use crate::backend::{Backend, Object};
 use crate::base::{Base, IndexHome};
@@ -183,9 +186,8 @@ fn read_pieces<T>(
             None => 0,
         };
         carry = piece.split_off(complete);
-        piece.shrink_to_fit();
-        let text = String::from_utf8(piece).map_err(|error| {
-            let at = offset + error.utf8_error().valid_up_to() as u64;
+        let text = std::str::from_utf8(&piece).map_err(|error| {
+            let at = offset + error.valid_up_to() as u64;
             damaged(name, "the snapshot is not UTF-8").at_offset(at)
         })?;
         sink(cut_up(text, offset, name, expected, &mut header_seen)?);
@@ -198,13 +200,13 @@ fn read_pieces<T>(
 
 /// The documents of one piece, which begins at `offset` of the file.
 fn cut_up<T>(
-    text: String,
+    text: &str,
     offset: u64,
     name: &str,
     expected: Expected,
     header_seen: &mut bool,
 ) -> Result<Vec<Stored<T>>> {
-    let text = Arc::new(text);
+    let text = ArcStr::from(text);
     let mut documents = Vec::with_capacity(text.len() / 200);
     let mut start = 0;
     while start < text.len() {
@@ -225,12 +227,8 @@ fn cut_up<T>(
         }
         documents.push(match snapshot::decode_line_trusted(line) {
             Some(ranges) if expected.facts.is_some() && !ranges.escaped => {
-                let place = |offset: usize| u32::try_from(line_start + offset).unwrap_or(u32::MAX);
-                Stored::shared(
-                    Arc::clone(&text),
-                    (place(ranges.id.start), place(ranges.id.end)),
-                    (place(ranges.data.start), place(ranges.data.end)),
-                )
+                let at = |range: Range<usize>| line_start + range.start..line_start + range.end;
+                Stored::shared(&text, at(ranges.id), at(ranges.data))
             }
             _ => decode(line, name, at)?,
         });
