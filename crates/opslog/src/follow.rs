@@ -44,17 +44,22 @@ pub(crate) struct Position {
     /// Where the next line begins.
     offset: u64,
     next_seq: u64,
-    /// The last line read: where it begins, its checksum, its bytes' length.
+    /// The last line read.
     last: Option<LastLine>,
     last_time: Option<String>,
 }
 
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Default)]
 struct LastLine {
     offset: u64,
-    length: usize,
     seq: u64,
-    check: u32,
+    bytes: Vec<u8>,
+}
+
+impl LastLine {
+    fn check(&self) -> u32 {
+        op_line::body_check(&self.bytes)
+    }
 }
 
 impl Position {
@@ -69,17 +74,18 @@ impl Position {
         }
     }
 
-    /// Moves behind `line`.
+    /// Moves behind `line`. Called for every line of a log that is replayed, so it only copies: no allocation, and no checksum until one is asked for.
     pub(crate) fn pass(&mut self, line: &LogLine<'_>) {
         self.offset = line.offset + line.raw.len() as u64;
         self.next_seq = line.seq + 1;
-        self.last = Some(LastLine {
-            offset: line.offset,
-            length: line.raw.len(),
-            seq: line.seq,
-            check: op_line::body_check(line.raw),
-        });
-        self.last_time = Some(line.op.ts.to_owned());
+        let last = self.last.get_or_insert_default();
+        last.offset = line.offset;
+        last.seq = line.seq;
+        last.bytes.clear();
+        last.bytes.extend_from_slice(line.raw);
+        let time = self.last_time.get_or_insert_default();
+        time.clear();
+        time.push_str(line.op.ts);
     }
 
     /// The time of the last line, in milliseconds since 1970; 0 without one.
@@ -90,12 +96,12 @@ impl Position {
 
     /// Whether the last line read is still where it was.
     fn still_holds(&self, backend: &dyn Backend) -> Result<bool> {
-        let Some(last) = self.last else {
+        let Some(last) = &self.last else {
             return Ok(true);
         };
-        let mut bytes = vec![0; last.length];
+        let mut bytes = vec![0; last.bytes.len()];
         let read = backend.read_at(&self.log, last.offset, &mut bytes)?;
-        Ok(read == last.length && op_line::body_check(&bytes) == last.check)
+        Ok(read == bytes.len() && op_line::body(&bytes) == op_line::body(&last.bytes))
     }
 }
 
@@ -248,8 +254,9 @@ impl<T: Document> Engine<T> {
         let first_seq = manifest.ours.as_ref().map_or(0, |ours| ours.log_seq);
         let mut ahead = Position::start(manifest, first_seq);
         ahead.last_time.clone_from(&position.last_time);
-        let from = position.last.map_or(position.next_seq, |last| last.seq);
-        let mut still_there = position.last.is_none();
+        let last = position.last.as_ref();
+        let from = last.map_or(position.next_seq, |last| last.seq);
+        let mut still_there = last.is_none();
         let mut operations = Vec::new();
         let mut ops_in_log = 0;
         for part in parts.iter().filter(|part| part.reaches(from)) {
@@ -260,10 +267,10 @@ impl<T: Document> Engine<T> {
                 }
                 if line.seq >= position.next_seq {
                     operations.push(Operation::from_line(line)?);
-                } else if let Some(last) = position.last
+                } else if let Some(last) = last
                     && last.seq == line.seq
                 {
-                    still_there = op_line::body_check(line.raw) == last.check;
+                    still_there = op_line::body(line.raw) == op_line::body(&last.bytes);
                 }
                 Ok(())
             })?;
@@ -284,10 +291,10 @@ impl<T: Document> Engine<T> {
             writer.end = loaded.outcome.end;
             writer.log_name.clone_from(&position.log);
         }
-        let since = before.last.map_or(Since::Start, |last| {
+        let since = before.last.as_ref().map_or(Since::Start, |last| {
             Since::Cursor(Cursor {
                 seq: last.seq,
-                check: last.check,
+                check: last.check(),
             })
         });
         let mut operations = match self.ops(since) {

@@ -141,6 +141,10 @@ impl<T> State<T> {
         self.base.as_ref()
     }
 
+    pub(crate) fn hasher(&self) -> &IdHasher {
+        &self.hasher
+    }
+
     pub(crate) fn lookup(&self, id: &str) -> Lookup<'_, T> {
         if let Some(document) = self.find(id).and_then(|slot| self.slot(slot)) {
             return Lookup::Here(document);
@@ -208,6 +212,14 @@ impl<T> State<T> {
             self.put_over(id, Some(document));
         } else {
             self.push(hash, document);
+        }
+    }
+
+    /// Sets a document of a state without a base; `hash` is that of its id by [`hasher`](Self::hasher).
+    pub(crate) fn put_new(&mut self, hash: u32, document: Stored<T>) {
+        match self.find_hashed(hash, document.id()) {
+            Some(slot) => self.write_slot(slot, Some(document)),
+            None => self.push(hash, document),
         }
     }
 
