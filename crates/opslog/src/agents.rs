@@ -15,7 +15,7 @@ use crate::document::{Document, Stored};
 use crate::engine::Engine;
 use crate::follow::Position;
 use crate::format::manifest::{AgentFacts, Manifest, Ours};
-use crate::format::stamps;
+use crate::format::{op_line, stamps};
 use crate::history::{Part, kept_logs};
 use crate::load::{self, damaged};
 use crate::merge::{Agent, compare_as_reference};
@@ -122,7 +122,7 @@ fn read_agent(
     };
     let verify = from
         .filter(|from| from.log != log)
-        .and_then(|from| from.last);
+        .and_then(|from| from.last.as_ref());
     let mut still_there = verify.is_none_or(|last| last.seq < facts.seq);
     let outcome = oplog::read(&*backend.open(log)?, start, &mut |line| {
         if line.seq >= next_seq {
@@ -130,7 +130,7 @@ fn read_agent(
         } else if let Some(last) = verify
             && last.seq == line.seq
         {
-            still_there = last.check == crate::format::op_line::body_check(line.raw);
+            still_there = last.check() == op_line::body_check(line.raw);
         }
         position.pass(line);
         Ok(())
@@ -154,7 +154,7 @@ fn pass_replaced_logs(
     let log = facts.log.as_deref().unwrap_or_default();
     let same_end = facts.folded == from.next_seq && facts.folded_clock == from.clock;
     // The last operation that was read must still be there; where it is the last one in the snapshot, its clock says that it is.
-    let first = match from.last {
+    let first = match &from.last {
         Some(last) if !same_end => last.seq,
         _ => from.next_seq,
     };
@@ -162,6 +162,7 @@ fn pass_replaced_logs(
     let mut due = first;
     let mut still_there = from
         .last
+        .as_ref()
         .is_none_or(|last| same_end || last.seq >= facts.seq);
     for part in replaced_logs(manifest, &facts.id).filter(|part| part.reaches(first)) {
         if part.seq > due {
@@ -172,10 +173,10 @@ fn pass_replaced_logs(
             if line.seq >= from.next_seq {
                 sink(line)?;
                 position.pass(line);
-            } else if let Some(last) = from.last
+            } else if let Some(last) = &from.last
                 && last.seq == line.seq
             {
-                still_there = last.check == crate::format::op_line::body_check(line.raw);
+                still_there = last.check() == op_line::body_check(line.raw);
             }
             Ok(())
         })?;

@@ -146,7 +146,7 @@ impl Base {
                 crc = checksum_with(crc, line.bytes, line.terminated);
                 if line.offset >= self.index.first() && !line.is_blank() {
                     let text = line.bytes.to_vec();
-                    let document = self.parse(text, line.offset)?.into_document();
+                    let document = self.parse(&text, line.offset)?.into_document();
                     return Ok(Some(document));
                 }
             }
@@ -222,10 +222,10 @@ impl Base {
             )
             .at_offset(entry.offset));
         }
-        self.parse(bytes, entry.offset)
+        self.parse(&bytes, entry.offset)
     }
 
-    fn parse(&self, bytes: Vec<u8>, offset: u64) -> Result<Line> {
+    fn parse(&self, bytes: &[u8], offset: u64) -> Result<Line> {
         Line::parse(bytes, self.facts.is_some()).map_err(|reason| {
             damaged(
                 &self.name,

@@ -1,11 +1,13 @@
 //! A document: its JSON bytes, and `T` decoded from them on demand.
 //!
 //! Invariant: the text is one JSON object on one line, valid UTF-8, as it stands on disk. Documents that came from one
-//! read share its buffer, so opening a store neither parses nor copies them.
+//! read share its buffer, so opening a store neither parses nor copies each of them.
 
 use std::fmt;
+use std::ops::Range;
 use std::sync::{Arc, LazyLock, OnceLock};
 
+use arcstr::{ArcStr, Substr};
 use memchr::memmem::Finder;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -61,11 +63,9 @@ impl<T: Serialize + DeserializeOwned + Send + Sync + 'static> Document for T {}
 /// assert_eq!(value["n"], 1);
 /// # Ok::<(), opslog::Error>(())
 /// ```
-#[derive(Clone)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Json {
-    buffer: Arc<String>,
-    start: u32,
-    end: u32,
+    text: Substr,
 }
 
 impl Json {
@@ -76,7 +76,7 @@ impl Json {
     /// assert_eq!(json.as_str(), r#"{"n":1}"#);
     /// ```
     pub fn as_str(&self) -> &str {
-        slice(&self.buffer, self.start, self.end)
+        &self.text
     }
 
     /// The text decoded as `U`.
@@ -98,11 +98,8 @@ impl Json {
 
 impl From<String> for Json {
     fn from(text: String) -> Self {
-        let end = u32::try_from(text.len()).expect("a document is far below 4 GiB");
         Self {
-            buffer: Arc::new(text),
-            start: 0,
-            end,
+            text: ArcStr::from(text).into(),
         }
     }
 }
@@ -119,18 +116,13 @@ impl fmt::Display for Json {
     }
 }
 
-impl PartialEq for Json {
-    fn eq(&self, other: &Self) -> bool {
-        self.as_str() == other.as_str()
-    }
-}
-
-impl Eq for Json {}
-
 /// A document under its id, in a buffer that it may share, with `T` decoded at most once.
+///
+/// The buffer is an `ArcStr`, whose text lies behind its count: one step from here to the text, and a range that was checked when it was made is not
+/// checked again, which would read the text (a `filter` over 1,000,000 decoded documents took 55 ms with `Arc<String>` and ranges, and 25 so).
 pub(crate) struct Stored<T> {
-    buffer: Arc<String>,
-    id: (u32, u32),
+    id: Substr,
+    /// Where the document is in the id's buffer.
     data: (u32, u32),
     decoded: OnceLock<Arc<T>>,
 }
@@ -138,8 +130,7 @@ pub(crate) struct Stored<T> {
 impl<T> Clone for Stored<T> {
     fn clone(&self) -> Self {
         Self {
-            buffer: Arc::clone(&self.buffer),
-            id: self.id,
+            id: self.id.clone(),
             data: self.data,
             decoded: self.decoded.clone(),
         }
@@ -149,52 +140,69 @@ impl<T> Clone for Stored<T> {
 impl<T> Stored<T> {
     /// A document of its own buffer.
     pub(crate) fn new(id: &str, data: &str) -> Self {
-        let mut text = String::with_capacity(id.len() + data.len());
-        text.push_str(id);
-        text.push_str(data);
-        let middle = offset(id.len());
-        let end = offset(text.len());
-        Self::shared(Arc::new(text), (0, middle), (middle, end))
+        let buffer = ArcStr::init_with(id.len() + data.len(), |buffer| {
+            let (front, back) = buffer.split_at_mut(id.len());
+            front.copy_from_slice(id.as_bytes());
+            back.copy_from_slice(data.as_bytes());
+        });
+        let buffer = buffer.expect("two texts one behind the other are text");
+        Self::of(&buffer, id.len())
+    }
+
+    /// A document whose buffer is the id, `id_length` bytes long, and the data.
+    fn of(buffer: &ArcStr, id_length: usize) -> Self {
+        let end = buffer.len();
+        Self::shared(buffer, 0..id_length, id_length..end)
     }
 
     /// A document whose id and data are ranges of a shared buffer.
-    pub(crate) fn shared(buffer: Arc<String>, id: (u32, u32), data: (u32, u32)) -> Self {
+    pub(crate) fn shared(buffer: &ArcStr, id: Range<usize>, data: Range<usize>) -> Self {
         Self {
-            buffer,
-            id,
-            data,
+            id: buffer.substr(id),
+            data: (offset(data.start), offset(data.end)),
             decoded: OnceLock::new(),
         }
     }
 
     pub(crate) fn id(&self) -> &str {
-        slice(&self.buffer, self.id.0, self.id.1)
+        &self.id
+    }
+
+    fn data_range(&self) -> Range<usize> {
+        self.data.0 as usize..self.data.1 as usize
     }
 
     pub(crate) fn data(&self) -> &str {
-        slice(&self.buffer, self.data.0, self.data.1)
+        self.id
+            .parent()
+            .get(self.data_range())
+            .expect("ranges are made on character boundaries of their buffer")
     }
 
     pub(crate) fn json(&self) -> Json {
         Json {
-            buffer: Arc::clone(&self.buffer),
-            start: self.data.0,
-            end: self.data.1,
+            text: self.id.parent().substr(self.data_range()),
         }
     }
 
     /// Bytes of id and data.
     pub(crate) fn size(&self) -> usize {
-        (self.id.1 - self.id.0) as usize + (self.data.1 - self.data.0) as usize
+        self.id.len() + self.data_range().len()
     }
 }
 
 impl<T: Document> Stored<T> {
     /// The decoded document; the first call decodes it.
+    #[inline]
     pub(crate) fn decoded(&self) -> Result<&Arc<T>> {
-        if let Some(document) = self.decoded.get() {
-            return Ok(document);
+        match self.decoded.get() {
+            Some(document) => Ok(document),
+            None => self.decode(),
         }
+    }
+
+    #[cold]
+    fn decode(&self) -> Result<&Arc<T>> {
         let document: T = decode(self.data()).map_err(|error| {
             Error::invalid(format!(
                 "document '{}' does not fit the store's type: {}",
@@ -204,12 +212,6 @@ impl<T: Document> Stored<T> {
         })?;
         Ok(self.decoded.get_or_init(|| Arc::new(document)))
     }
-}
-
-fn slice(buffer: &str, start: u32, end: u32) -> &str {
-    buffer
-        .get(start as usize..end as usize)
-        .expect("ranges are made on character boundaries of their buffer")
 }
 
 fn offset(length: usize) -> u32 {
@@ -335,9 +337,7 @@ fn accept<T>(
     {
         return refuse(format!("contains {error}, which JSON cannot express"));
     }
-    buffer.shrink_to_fit();
-    let (middle, end) = (offset(id_length), offset(buffer.len()));
-    Ok(Stored::shared(Arc::new(buffer), (0, middle), (middle, end)))
+    Ok(Stored::of(&ArcStr::from(buffer), id_length))
 }
 
 fn describe(text: &str) -> &'static str {

@@ -44,11 +44,11 @@ pub(crate) struct Position {
     /// Where the next line begins.
     pub(crate) offset: u64,
     pub(crate) next_seq: u64,
-    /// The last line read: where it begins, its checksum, its bytes' length.
+    /// The last line read of `log`.
     pub(crate) last: Option<LastLine>,
     last_time: Option<String>,
-    /// The last line read, in whatever log it was.
-    pub(crate) passed: Option<Place>,
+    /// The last operation read of the logs before.
+    passed: Option<Place>,
     /// The greatest clock read.
     pub(crate) clock: u64,
     /// The last group write that was read, or begun to be.
@@ -65,12 +65,17 @@ pub(crate) struct GroupStart {
     at: Option<u64>,
 }
 
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct LastLine {
     offset: u64,
-    length: usize,
     pub(crate) seq: u64,
-    pub(crate) check: u32,
+    bytes: Vec<u8>,
+}
+
+impl LastLine {
+    pub(crate) fn check(&self) -> u32 {
+        op_line::body_check(&self.bytes)
+    }
 }
 
 impl Position {
@@ -101,13 +106,13 @@ impl Position {
     /// The same place, in another log, of which nothing was read yet.
     pub(crate) fn into_log(self, log: &str) -> Self {
         Self {
-            passed: self.passed,
+            passed: self.place(),
             last_time: self.last_time,
             ..Self::at(log, 0, self.next_seq, self.clock)
         }
     }
 
-    /// Moves behind `line`.
+    /// Moves behind `line`. Called for every line of a log that is replayed, so it only copies: no allocation, and no checksum until one is asked for.
     pub(crate) fn pass(&mut self, line: &LogLine<'_>) {
         if line.op.at.is_none() || line.op.at != self.group.at {
             self.group = GroupStart {
@@ -120,17 +125,23 @@ impl Position {
         self.clock = self.clock.max(line.op.clock.unwrap_or(0));
         self.offset = line.offset + line.raw.len() as u64;
         self.next_seq = line.seq + 1;
-        self.last = Some(LastLine {
-            offset: line.offset,
-            length: line.raw.len(),
-            seq: line.seq,
-            check: op_line::body_check(line.raw),
-        });
-        self.last_time = Some(line.op.ts.to_owned());
-        self.passed = self.last.map(|last| Place {
+        let last = self.last.get_or_insert_default();
+        last.offset = line.offset;
+        last.seq = line.seq;
+        last.bytes.clear();
+        last.bytes.extend_from_slice(line.raw);
+        let time = self.last_time.get_or_insert_default();
+        time.clear();
+        time.push_str(line.op.ts);
+    }
+
+    /// The last operation read, in whatever log it was.
+    pub(crate) fn place(&self) -> Option<Place> {
+        let last = self.last.as_ref().map(|last| Place {
             seq: last.seq,
-            check: last.check,
+            check: last.check(),
         });
+        last.or(self.passed)
     }
 
     /// The time of the last line, in milliseconds since 1970; 0 without one.
@@ -141,12 +152,12 @@ impl Position {
 
     /// Whether the last line read is still where it was.
     pub(crate) fn still_holds(&self, backend: &dyn Backend) -> Result<bool> {
-        let Some(last) = self.last else {
+        let Some(last) = &self.last else {
             return Ok(true);
         };
-        let mut bytes = vec![0; last.length];
+        let mut bytes = vec![0; last.bytes.len()];
         let read = backend.read_at(&self.log, last.offset, &mut bytes)?;
-        Ok(read == last.length && op_line::body_check(&bytes) == last.check)
+        Ok(read == bytes.len() && op_line::body(&bytes) == op_line::body(&last.bytes))
     }
 }
 
@@ -318,8 +329,9 @@ impl<T: Document> Engine<T> {
         let first_seq = manifest.ours.as_ref().map_or(0, |ours| ours.log_seq);
         let mut ahead = Position::start(manifest, first_seq);
         ahead.last_time.clone_from(&position.last_time);
-        let from = position.last.map_or(position.next_seq, |last| last.seq);
-        let mut still_there = position.last.is_none();
+        let last = position.last.as_ref();
+        let from = last.map_or(position.next_seq, |last| last.seq);
+        let mut still_there = last.is_none();
         let mut operations = Vec::new();
         let mut ops_in_log = 0;
         for part in parts.iter().filter(|part| part.reaches(from)) {
@@ -330,10 +342,10 @@ impl<T: Document> Engine<T> {
                 }
                 if line.seq >= position.next_seq {
                     operations.push(Operation::from_line(line)?);
-                } else if let Some(last) = position.last
+                } else if let Some(last) = last
                     && last.seq == line.seq
                 {
-                    still_there = op_line::body_check(line.raw) == last.check;
+                    still_there = op_line::body(line.raw) == op_line::body(&last.bytes);
                 }
                 Ok(())
             })?;
@@ -356,7 +368,7 @@ impl<T: Document> Engine<T> {
             writer.log_name.clone_from(&position.log);
         }
         let since = before
-            .passed
+            .place()
             .map_or(Since::Start, |place| Since::Cursor(Cursor::single(place)));
         let mut operations = match self.ops(&since) {
             Ok(operations) => operations,

@@ -11,9 +11,9 @@ impl<T: Document> Engine<T> {
     pub(crate) fn get(&self, id: &str) -> Result<Option<Arc<T>>> {
         self.ensure_open()?;
         {
-            // Decoded in its place, so that it stays decoded.
             let state = self.state();
             if let Lookup::Here(document) = state.lookup(id) {
+                // Decoded in its place, so that it stays decoded.
                 return document.decoded().map(|found| Some(Arc::clone(found)));
             }
         }
@@ -25,6 +25,13 @@ impl<T: Document> Engine<T> {
 
     pub(crate) fn get_json(&self, id: &str) -> Result<Option<Json>> {
         self.ensure_open()?;
+        {
+            // A clone of the document would cost another look into memory.
+            let state = self.state();
+            if let Lookup::Here(document) = state.lookup(id) {
+                return Ok(Some(document.json()));
+            }
+        }
         Ok(self.stored(id)?.map(|document| document.json()))
     }
 

@@ -11,10 +11,7 @@
 //! `over` what became of documents of the base.
 
 use std::collections::HashMap;
-use std::hash::BuildHasher;
 use std::sync::Arc;
-
-use hashbrown::{DefaultHashBuilder, HashTable};
 
 use crate::Result;
 use crate::base::Base;
@@ -25,6 +22,11 @@ use crate::merge::Order;
 mod merged;
 
 pub(crate) use merged::{Registers, Stamps};
+
+mod table;
+
+pub(crate) use table::IdHasher;
+use table::IdTable;
 
 const CHUNK: usize = 512;
 
@@ -73,8 +75,8 @@ pub(crate) struct OutOfOrder;
 pub(crate) struct State<T> {
     slots: Arc<Slots<T>>,
     slot_count: usize,
-    table: HashTable<u32>,
-    hasher: DefaultHashBuilder,
+    table: IdTable,
+    hasher: IdHasher,
     /// The places of deleted documents, in the order of deletion: what `take_back` of a delete needs.
     holes: Vec<Hole>,
     base: Option<Arc<Base>>,
@@ -114,8 +116,8 @@ impl<T> State<T> {
         Self {
             slots: Arc::default(),
             slot_count: 0,
-            table: HashTable::with_capacity(documents),
-            hasher: DefaultHashBuilder::default(),
+            table: IdTable::with_capacity(documents),
+            hasher: IdHasher::default(),
             holes: Vec::new(),
             base: None,
             over: Arc::default(),
@@ -154,6 +156,10 @@ impl<T> State<T> {
         self.base.as_ref()
     }
 
+    pub(crate) fn hasher(&self) -> &IdHasher {
+        &self.hasher
+    }
+
     pub(crate) fn lookup(&self, id: &str) -> Lookup<'_, T> {
         if let Some(document) = self.find(id).and_then(|slot| self.slot(slot)) {
             return Lookup::Here(document);
@@ -177,16 +183,14 @@ impl<T> State<T> {
         }
     }
 
-    fn hash(&self, id: &str) -> u64 {
-        self.hasher.hash_one(id)
+    fn find(&self, id: &str) -> Option<u32> {
+        self.find_hashed(self.hasher.hash(id), id)
     }
 
-    fn find(&self, id: &str) -> Option<u32> {
-        self.table
-            .find(self.hash(id), |&slot| {
-                self.slot(slot).is_some_and(|document| document.id() == id)
-            })
-            .copied()
+    fn find_hashed(&self, hash: u32, id: &str) -> Option<u32> {
+        self.table.find(hash, |slot| {
+            self.slot(slot).is_some_and(|document| document.id() == id)
+        })
     }
 
     fn slot(&self, slot: u32) -> Option<&Stored<T>> {
@@ -222,21 +226,31 @@ impl<T> State<T> {
     pub(crate) fn put(&mut self, document: Stored<T>, update: bool) {
         // Whoever writes without stamps is alone.
         self.registers = None;
-        if let Some(slot) = self.find(document.id()) {
-            self.replace(slot, document);
+        let hash = self.hasher.hash(document.id());
+        if let Some(slot) = self.find_hashed(hash, document.id()) {
+            self.write_slot(slot, Some(document));
         } else if update && self.is_in_base(document.id()) {
             let id = document.id().into();
             self.put_over(id, Some(document));
         } else {
-            self.push(document);
+            self.push(hash, document);
+        }
+    }
+
+    /// Sets a document of a state without a base; `hash` is that of its id by [`hasher`](Self::hasher).
+    pub(crate) fn put_new(&mut self, hash: u32, document: Stored<T>) {
+        match self.find_hashed(hash, document.id()) {
+            Some(slot) => self.write_slot(slot, Some(document)),
+            None => self.push(hash, document),
         }
     }
 
     /// Deletes `id`, which has a document.
     pub(crate) fn remove(&mut self, id: &str) {
         self.registers = None;
-        if let Some(slot) = self.find(id) {
-            self.vacate(id, slot);
+        let hash = self.hasher.hash(id);
+        if let Some(slot) = self.find_hashed(hash, id) {
+            self.vacate(hash, slot);
             self.holes.push(Hole::Slot(slot));
         } else if self.is_in_base(id) {
             self.put_over(id.into(), None);
@@ -245,12 +259,9 @@ impl<T> State<T> {
         }
     }
 
-    /// Takes the document of `id` out of its slot.
-    fn vacate(&mut self, id: &str, slot: u32) {
-        let hash = self.hash(id);
-        if let Ok(entry) = self.table.find_entry(hash, |&candidate| candidate == slot) {
-            entry.remove();
-        }
+    /// Takes the document whose id has `hash` out of its slot.
+    fn vacate(&mut self, hash: u32, slot: u32) {
+        self.table.remove(hash, slot);
         self.write_slot(slot, None);
     }
 
@@ -289,7 +300,7 @@ impl<T> State<T> {
 
     fn put_back(&mut self, id: &str, previous: Stored<T>) -> Result<(), OutOfOrder> {
         if let Some(slot) = self.find(id) {
-            self.replace(slot, previous);
+            self.write_slot(slot, Some(previous));
             return Ok(());
         }
         if !matches!(self.over.get(id), Some(Some(_))) {
@@ -303,10 +314,11 @@ impl<T> State<T> {
     fn pop(&mut self, id: &str) -> Result<(), OutOfOrder> {
         let last = self.slot_count.checked_sub(1).ok_or(OutOfOrder)?;
         let slot = u32::try_from(last).map_err(|_| OutOfOrder)?;
-        if self.find(id) != Some(slot) {
+        let hash = self.hasher.hash(id);
+        if self.find_hashed(hash, id) != Some(slot) {
             return Err(OutOfOrder);
         }
-        self.vacate(id, slot);
+        self.vacate(hash, slot);
         let slots = Arc::make_mut(&mut self.slots);
         if let Some(chunk) = slots.last_mut() {
             Arc::make_mut(chunk).pop();
@@ -322,10 +334,11 @@ impl<T> State<T> {
     fn revive(&mut self, previous: Stored<T>) -> Result<(), OutOfOrder> {
         match self.holes.last().copied().ok_or(OutOfOrder)? {
             Hole::Slot(slot) => {
-                if self.slot(slot).is_some() || self.find(previous.id()).is_some() {
+                let hash = self.hasher.hash(previous.id());
+                if self.slot(slot).is_some() || self.find_hashed(hash, previous.id()).is_some() {
                     return Err(OutOfOrder);
                 }
-                self.insert_into_table(previous.id().to_owned().as_str(), slot);
+                self.table.insert(hash, slot);
                 self.write_slot(slot, Some(previous));
             }
             Hole::InBase => {
@@ -360,15 +373,18 @@ impl<T> State<T> {
         self.slot_count = 0;
         self.table.clear();
         for document in old.iter().flat_map(|chunk| chunk.iter().flatten()) {
-            self.push(document.clone());
+            self.push(self.hasher.hash(document.id()), document.clone());
         }
         self.bytes = bytes;
     }
 
-    fn push(&mut self, document: Stored<T>) {
-        let slot = u32::try_from(self.slot_count).expect("fewer than 2^32 documents fit in memory");
+    /// Puts a new document, of the id with `hash`, behind all others.
+    fn push(&mut self, hash: u32, document: Stored<T>) {
+        let slot = u32::try_from(self.slot_count).ok();
+        let slot = slot.filter(|slot| *slot <= IdTable::SLOT_MAX);
+        let slot = slot.expect("fewer than 2^32 documents fit in memory");
         self.bytes += document.size() as u64;
-        self.insert_slot_into_table(&document, slot);
+        self.table.insert(hash, slot);
         let slots = Arc::make_mut(&mut self.slots);
         match slots.last_mut() {
             Some(chunk) if chunk.len() < CHUNK => Arc::make_mut(chunk).push(Some(document)),
@@ -379,26 +395,6 @@ impl<T> State<T> {
             }
         }
         self.slot_count += 1;
-    }
-
-    fn insert_slot_into_table(&mut self, document: &Stored<T>, slot: u32) {
-        self.insert_into_table(document.id(), slot);
-    }
-
-    fn insert_into_table(&mut self, id: &str, slot: u32) {
-        let hash = self.hash(id);
-        let (slots, hasher) = (&self.slots, &self.hasher);
-        self.table.insert_unique(hash, slot, |&slot| {
-            let document = slots
-                .get(slot as usize / CHUNK)
-                .and_then(|chunk| chunk.get(slot as usize % CHUNK))
-                .and_then(Option::as_ref);
-            document.map_or(0, |document| hasher.hash_one(document.id()))
-        });
-    }
-
-    fn replace(&mut self, slot: u32, document: Stored<T>) {
-        self.write_slot(slot, Some(document));
     }
 
     fn write_slot(&mut self, slot: u32, document: Slot<T>) {

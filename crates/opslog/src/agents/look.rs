@@ -209,7 +209,7 @@ fn unfolded(manifest: &Manifest, others: &Others) -> u64 {
 fn in_order(mut operations: Vec<Operation>, seen: &Others) -> Vec<Operation> {
     let mut cursor = Cursor::start();
     for (agent, position) in seen {
-        if let Some(place) = position.passed {
+        if let Some(place) = position.place() {
             cursor.pass(Some(agent), place);
         }
     }

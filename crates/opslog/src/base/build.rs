@@ -142,7 +142,7 @@ pub(super) fn write_index(
             header_seen = true;
             continue;
         }
-        let document = Line::parse(line.bytes.to_vec(), expected.is_some())
+        let document = Line::parse(line.bytes, expected.is_some())
             .map_err(|reason| damaged(name, reason).at_offset(at))?;
         if expected.is_none() && !seen.insert(hash(document.id())) {
             return Ok(None);

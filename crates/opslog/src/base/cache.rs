@@ -75,7 +75,7 @@ mod tests {
     fn both_generations_together_stay_within_the_budget() {
         let line = |n: u64| {
             let text = format!("{{\"id\":\"{n}\",\"data\":{{\"n\":{n}}}}}");
-            Line::parse(text.into_bytes(), true).unwrap()
+            Line::parse(text.as_bytes(), true).unwrap()
         };
         let mut cache = Cache::new(10_000);
         for n in 0..1000 {

@@ -93,7 +93,7 @@ impl<T> State<T> {
             (None, slot) => {
                 registers.deleted.insert(id.into(), order.stamp);
                 if let Some(slot) = slot {
-                    self.vacate(id, slot);
+                    self.vacate(self.hasher.hash(id), slot);
                 }
             }
         }
@@ -109,9 +109,9 @@ impl<T> State<T> {
         };
         if place.born == order.born {
             *place = order;
-            self.replace(slot, document);
+            self.write_slot(slot, Some(document));
         } else {
-            self.vacate(document.id(), slot);
+            self.vacate(self.hasher.hash(document.id()), slot);
             self.merge_create(document, order);
         }
     }
@@ -124,8 +124,8 @@ impl<T> State<T> {
             {
                 *place = order;
             }
-            self.insert_slot_into_table(&document, slot);
-            self.replace(slot, document);
+            self.table.insert(self.hasher.hash(document.id()), slot);
+            self.write_slot(slot, Some(document));
             return;
         }
         let Some(registers) = self.registers.as_mut() else {
@@ -138,7 +138,7 @@ impl<T> State<T> {
             registers.ordered += 1;
         }
         registers.live.push(order);
-        self.push(document);
+        self.push(self.hasher.hash(document.id()), document);
     }
 
     /// The hole of a document that was born with `born`.
@@ -174,7 +174,7 @@ impl<T> State<T> {
         for (slot, order) in (from..).zip(orders) {
             let slot = u32::try_from(slot).unwrap_or(u32::MAX);
             if let Some(document) = self.slot(slot).cloned() {
-                self.vacate(document.id(), slot);
+                self.vacate(self.hasher.hash(document.id()), slot);
                 moved.push((order, document));
             }
         }
@@ -185,7 +185,7 @@ impl<T> State<T> {
                 registers.live.push(order);
                 registers.ordered += 1;
             }
-            self.push(document);
+            self.push(self.hasher.hash(document.id()), document);
         }
     }
 
