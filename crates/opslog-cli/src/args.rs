@@ -53,6 +53,10 @@ pub(crate) struct Arguments {
     #[arg(short, long, value_name = "DIR", env = "OPSLOG_DIR", hide_env_values = true, global = true, help_heading = GLOBAL, value_hint = ValueHint::DirPath)]
     data: Option<PathBuf>,
 
+    /// Write as this agent, beside other agents on the same store
+    #[arg(long, value_name = "ID", env = "OPSLOG_AGENT", hide_env_values = true, global = true, help_heading = GLOBAL)]
+    agent: Option<String>,
+
     #[command(flatten)]
     pub(crate) output: OutputOptions,
 
@@ -61,6 +65,14 @@ pub(crate) struct Arguments {
 }
 
 impl Arguments {
+    /// The store, for a command that changes it.
+    pub(crate) fn target(&self) -> Result<Target<'_>, Failure> {
+        Ok(Target {
+            directory: self.directory()?,
+            agent: self.agent.as_deref().filter(|agent| !agent.is_empty()),
+        })
+    }
+
     /// The store's directory, which every command but `completions` needs.
     pub(crate) fn directory(&self) -> Result<&Path, Failure> {
         match &self.data {
@@ -69,6 +81,14 @@ impl Arguments {
                 .with_hint("give --data DIR, or set OPSLOG_DIR to the store's directory")),
         }
     }
+}
+
+/// The store that is to be changed.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Target<'a> {
+    pub(crate) directory: &'a Path,
+    /// Under which id to write, beside other agents.
+    pub(crate) agent: Option<&'a str>,
 }
 
 /// How to write what was found.
@@ -137,6 +157,8 @@ pub(crate) enum Command {
     Segments(SegmentsOptions),
     /// Show figures about the store
     Stats,
+    /// List the agents that have written to the store: clock, operations not in the snapshot yet, last seen
+    Agents,
     /// Check every file of the store and say what is damaged
     #[command(long_about = ABOUT_VERIFY)]
     Verify,

@@ -36,21 +36,23 @@ fn main() -> ExitCode {
 
 fn run(arguments: &Arguments, output: &mut Output) -> Result<(), Failure> {
     let data = || arguments.directory();
+    let target = || arguments.target();
     match &arguments.command {
-        Command::Import(options) => commands::import::run(data()?, options, output),
+        Command::Import(options) => commands::import::run(target()?, options, output),
         Command::Export(options) => commands::export::run(data()?, options, output),
         Command::Get(options) => commands::get::run(data()?, options, output),
-        Command::Set(options) => commands::set::run(data()?, options, output),
-        Command::Delete(options) => commands::delete::run(data()?, options, output),
+        Command::Set(options) => commands::set::run(target()?, options, output),
+        Command::Delete(options) => commands::delete::run(target()?, options, output),
         Command::List(options) => commands::list::run(data()?, options, output),
         Command::Query(options) => commands::query::run(data()?, options, output),
         Command::Count(options) => commands::count::run(data()?, options, output),
         Command::History(options) => commands::history::run(data()?, options, output),
-        Command::Undo(options) => commands::undo::run(data()?, options, output),
+        Command::Undo(options) => commands::undo::run(target()?, options, output),
         Command::Log(options) => commands::log::run(data()?, options, output),
-        Command::Compact => commands::compact::run(data()?, output),
-        Command::Archive(options) => commands::archive::run(data()?, options, output),
+        Command::Compact => commands::compact::run(target()?, output),
+        Command::Archive(options) => commands::archive::run(target()?, options, output),
         Command::Segments(options) => commands::segments::run(data()?, options, output),
+        Command::Agents => commands::agents::run(data()?, output),
         Command::Stats => commands::stats::run(data()?, output),
         Command::Verify => commands::verify::run(data()?, output),
         Command::Completions(options) => commands::completions::run(options, output),

@@ -5,6 +5,7 @@ use std::path::Path;
 use opslog::{DamageKind, Store, StoreBuilder};
 use serde_json::value::RawValue;
 
+use crate::args::Target;
 use crate::failure::{Failure, Status, warn};
 
 /// A store whose documents stay the text that they are, down to the digits of a number.
@@ -16,13 +17,20 @@ pub(crate) fn read(directory: &Path) -> Result<Documents, Failure> {
 }
 
 /// Opens the store to change it.
-pub(crate) fn write(directory: &Path) -> Result<Documents, Failure> {
-    open(Documents::builder().create(false), directory)
+pub(crate) fn write(target: Target<'_>) -> Result<Documents, Failure> {
+    open(builder(target).create(false), target.directory)
 }
 
 /// As `write`, and creates a store where there is none.
-pub(crate) fn write_or_create(directory: &Path) -> Result<Documents, Failure> {
-    open(Documents::builder(), directory)
+pub(crate) fn write_or_create(target: Target<'_>) -> Result<Documents, Failure> {
+    open(builder(target), target.directory)
+}
+
+fn builder(target: Target<'_>) -> StoreBuilder<Box<RawValue>> {
+    match target.agent {
+        Some(agent) => Documents::builder().agent_id(agent),
+        None => Documents::builder(),
+    }
 }
 
 /// Says how a store comes to be, where there is none.

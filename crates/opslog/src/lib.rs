@@ -79,7 +79,7 @@ pub use op::{Cursor, Operation, Since};
 pub use open::{DamageReport, OpenReport};
 pub use oplog::DamageKind;
 pub use options::{CheckpointMode, Residency, Retention, UndoMode, WriteMode};
-pub use stats::{CheckpointStats, ManifestInfo, Stats};
+pub use stats::{AgentInfo, CheckpointStats, ManifestInfo, Stats};
 pub use store::Store;
 pub use stream::{OpStream, SnapshotStream, stream_snapshot_file};
 pub use validate::{validate_archive_segment, validate_manifest, validate_op, validate_snapshot};

@@ -97,14 +97,84 @@ pub struct ManifestInfo {
     pub last_checkpoint: Timestamp,
 }
 
+/// One of the agents that have written to a store; see [`Store::agents`](crate::Store::agents).
+///
+/// ```
+/// use opslog::{MemoryBackend, Store};
+/// let store: Store = Store::builder().agent_id("ann").open_backend(MemoryBackend::new())?;
+/// store.set("a", &serde_json::json!({"n": 1}))?;
+/// let ann = &store.agents()?[0];
+/// assert_eq!((ann.id.as_str(), ann.clock, ann.unfolded_ops), ("ann", 1, 1));
+/// # Ok::<(), opslog::Error>(())
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct AgentInfo {
+    /// Its id.
+    pub id: String,
+    /// The greatest Lamport clock that was seen of it.
+    pub clock: u64,
+    /// Path of its log in the store; `None` when everything of it is in the snapshot and it has left.
+    pub log: Option<String>,
+    /// How many operations it has written so far.
+    pub ops: u64,
+    /// How many of them are not in the snapshot yet.
+    pub unfolded_ops: u64,
+    /// When it last wrote, or opened the store.
+    pub last_seen: Timestamp,
+}
+
 impl<T: Document> Engine<T> {
+    /// Every agent that has written to the store, by id, as far as this handle has looked.
+    pub(crate) fn agents(&self) -> Result<Vec<AgentInfo>> {
+        self.ensure_open()?;
+        let manifest = self.manifest();
+        let others = lock(&self.others);
+        let writer = lock(&self.writer);
+        let agents = manifest.agents().map(|facts| {
+            let own = self.agent.as_deref() == Some(&facts.id);
+            let read = others.get(&*facts.id);
+            let (next_seq, clock, millisecond) = match read {
+                _ if own => (
+                    writer.next_seq,
+                    writer.clock.current(),
+                    writer.last_millisecond,
+                ),
+                Some(position) => (
+                    position.next_seq,
+                    position.clock,
+                    position.last_millisecond(),
+                ),
+                None => (facts.folded, facts.folded_clock, 0),
+            };
+            let registered = timestamp(&facts.seen)?;
+            let wrote = Timestamp::from_millisecond(millisecond).unwrap_or(registered);
+            Ok(AgentInfo {
+                id: facts.id.clone(),
+                clock: clock.max(facts.folded_clock),
+                log: facts.log.clone(),
+                ops: next_seq.max(facts.folded),
+                unfolded_ops: next_seq.saturating_sub(facts.folded),
+                last_seen: registered.max(wrote),
+            })
+        });
+        agents.collect()
+    }
+
     pub(crate) fn stats(&self) -> Result<Stats> {
         self.ensure_open()?;
         let manifest = self.current_manifest()?;
         let ours = manifest.ours.clone().unwrap_or_default();
+        let (others_ops, others_bytes) = self.agents_figures(&manifest)?;
         let (ops_since_checkpoint, log_bytes) = {
             let writer = lock(&self.writer);
-            (writer.ops_since_checkpoint, writer.end)
+            // A reader of agents' logs counts no log as its own.
+            let own = if self.reads_agents() && self.agent.is_none() {
+                0
+            } else {
+                writer.ops_since_checkpoint
+            };
+            (own + others_ops, writer.end + others_bytes)
         };
         let state = self.state();
         Ok(Stats {
@@ -130,6 +200,23 @@ impl<T: Document> Engine<T> {
                 })
             }),
         })
+    }
+
+    /// Operations that are not in the snapshot, and bytes of their logs, of the other agents.
+    fn agents_figures(&self, manifest: &Manifest) -> Result<(u64, u64)> {
+        let (mut ops, mut bytes) = (0, 0);
+        for agent in self.agents()? {
+            if self.agent.as_deref() == Some(&agent.id) {
+                continue;
+            }
+            ops += agent.unfolded_ops;
+            let positions = lock(&self.others);
+            let read = positions
+                .get(&*agent.id)
+                .map_or(0, |position| position.offset);
+            bytes += if manifest.is_shared() { read } else { 0 };
+        }
+        Ok((ops, bytes))
     }
 
     pub(crate) fn manifest_info(&self) -> Result<ManifestInfo> {

@@ -15,7 +15,7 @@ use crate::engine::{Engine, lock};
 use crate::follow::{Tail, Watch};
 use crate::op::{Operation, Since};
 use crate::open::OpenReport;
-use crate::stats::{ManifestInfo, Stats};
+use crate::stats::{AgentInfo, ManifestInfo, Stats};
 use crate::stream::{OpStream, SnapshotStream};
 use crate::view::View;
 
@@ -504,6 +504,21 @@ impl<T: Document> Store<T> {
     /// ```
     pub fn archive_segments(&self) -> Result<Vec<String>> {
         self.engine.archive_segments()
+    }
+
+    /// The agents that have written to the store, by id, as this handle has last seen them; none in a store that only single writers used.
+    ///
+    /// # Errors
+    ///
+    /// `Closed`.
+    ///
+    /// ```
+    /// # let store: opslog::Store = opslog::Store::in_memory()?;
+    /// assert!(store.agents()?.is_empty());
+    /// # Ok::<(), opslog::Error>(())
+    /// ```
+    pub fn agents(&self) -> Result<Vec<AgentInfo>> {
+        self.engine.agents()
     }
 
     /// Figures about the store.

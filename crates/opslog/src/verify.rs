@@ -5,10 +5,10 @@ use std::path::Path;
 
 use crate::backend::{Backend, FsBackend, Object};
 use crate::format::manifest::{ArchiveFacts, FileFacts, Manifest};
-use crate::format::{archive, snapshot};
+use crate::format::{archive, snapshot, stamps};
 use crate::history::{Part, kept_logs};
 use crate::open::{DamageReport, read_manifest};
-use crate::oplog::{self, DamageKind, Lines, Outcome, Start};
+use crate::oplog::{self, DamageKind, Lines, LogLine, Outcome, Start};
 use crate::{Error, ErrorKind, Result, load, paths};
 
 /// How often the check starts over because a writer made a checkpoint meanwhile.
@@ -135,6 +135,12 @@ fn check_all(backend: &dyn Backend, manifest: &Manifest) -> Result<VerifyReport>
         &manifest.current_snapshot,
         |object, check| check_snapshot(object, ours.map(|ours| ours.snapshot), check),
     )?);
+    let stamps = paths::stamps_of(&manifest.current_snapshot);
+    if let (Some(name), Some(facts)) = (stamps, ours.and_then(|ours| ours.stamps)) {
+        files.push(check_file(backend, &name, |object, check| {
+            check_stamps(object, facts, check)
+        })?);
+    }
     let parts = kept_logs(manifest);
     for part in &parts {
         files.push(check_file(backend, &part.name, |_, check| {
@@ -228,17 +234,64 @@ fn check_snapshot(
     Ok(())
 }
 
+/// The stamps of the snapshot's documents, then the tombstones.
+fn check_stamps(object: &dyn Object, facts: FileFacts, check: &mut FileCheck) -> Result<()> {
+    let mut lines = Lines::new(object, 0);
+    let (mut crc, mut documents, mut ids) = (0, 0, HashSet::new());
+    while let Some(line) = lines.next()? {
+        crc = crc32c::crc32c_append(crc32c::crc32c_append(crc, line.bytes), b"\n");
+        match stamps::decode(line.bytes) {
+            Some(stamps::Line::Document(_)) if ids.is_empty() => documents += 1,
+            Some(stamps::Line::Deleted(id, _)) if ids.insert(id.to_string()) => {}
+            _ => check.damaged(line.offset, line.bytes.len() as u64, "it is no stamp"),
+        }
+    }
+    check.items = documents + ids.len() as u64;
+    check.compare(facts.bytes, facts.crc, crc);
+    if check.damage.is_empty() && facts.documents != documents {
+        let reason = format!(
+            "it was written with the stamps of {} documents",
+            facts.documents
+        );
+        check.damaged(0, check.bytes, &reason);
+    }
+    Ok(())
+}
+
+/// An agent's clock must grow from line to line; so no two operations have one stamp.
+fn check_clock(line: &LogLine<'_>, part: &Part, clock: &mut u64, check: &mut FileCheck) {
+    let Some(agent) = &part.agent else {
+        return;
+    };
+    let length = line.raw.len() as u64;
+    if line.op.agent.as_deref() != Some(agent) {
+        let reason = format!("the operation is not one of agent '{agent}'");
+        check.damaged(line.offset, length, &reason);
+    }
+    match line.op.clock {
+        Some(next) if next > *clock => *clock = next,
+        // The reference's clock begins anew at each of its checkpoints.
+        Some(_) if line.op.seq.is_none() => {}
+        _ => check.damaged(line.offset, length, "the agent's clock does not go on"),
+    }
+}
+
 fn check_log(object: &dyn Object, part: &Part, check: &mut FileCheck) -> Result<()> {
+    let mut clock = 0;
+    let mut sink = |line: &LogLine<'_>| {
+        check_clock(line, part, &mut clock, check);
+        Ok(())
+    };
     let outcome: Outcome = match part.sealed {
         None => {
             let start = Start {
                 position: 0,
                 seq: Some(part.seq),
             };
-            oplog::read(object, start, &mut |_| Ok(()))?
+            oplog::read(object, start, &mut sink)?
         }
         Some((ops, _)) => {
-            let outcome = oplog::read_sealed(object, part.seq, &mut |_| Ok(()))?;
+            let outcome = oplog::read_sealed(object, part.seq, &mut sink)?;
             if outcome.damage.is_empty() && outcome.count != ops {
                 let reason = format!("it was sealed with {ops} operations");
                 check.damaged(0, check.bytes, &reason);

@@ -1,18 +1,17 @@
 //! `opslog archive`: moves documents out of the active set.
 
 use std::collections::HashSet;
-use std::path::Path;
 
 use serde_json::json;
 
-use crate::args::ArchiveOptions;
+use crate::args::{ArchiveOptions, Target};
 use crate::failure::{Failure, Status};
 use crate::open;
 use crate::output::Output;
 use crate::selection::Selection;
 
 pub(crate) fn run(
-    directory: &Path,
+    target: Target<'_>,
     options: &ArchiveOptions,
     output: &mut Output,
 ) -> Result<(), Failure> {
@@ -24,7 +23,7 @@ pub(crate) fn run(
         )
         .with_hint("give an expression or --where, or --all for every document"));
     }
-    let store = open::write(directory)?;
+    let store = open::write(target)?;
     // An expression that fails for one document must not leave the others archived, so the choice is made first; nobody else can write meanwhile.
     let mut picked = HashSet::new();
     selection.each(&store, |id, _| {

@@ -1,16 +1,15 @@
 //! `opslog compact`: a checkpoint now.
 
-use std::path::Path;
-
 use indicatif::HumanBytes;
 use serde_json::json;
 
+use crate::args::Target;
 use crate::failure::Failure;
 use crate::open;
 use crate::output::Output;
 
-pub(crate) fn run(directory: &Path, output: &mut Output) -> Result<(), Failure> {
-    let store = open::write(directory)?;
+pub(crate) fn run(target: Target<'_>, output: &mut Output) -> Result<(), Failure> {
+    let store = open::write(target)?;
     store.compact()?;
     let stats = store.stats()?;
     store.close()?;

@@ -1,21 +1,20 @@
 //! `opslog delete`: one commit, so all that are named go, or none.
 
 use std::collections::HashSet;
-use std::path::Path;
 
 use serde_json::json;
 
-use crate::args::DeleteOptions;
+use crate::args::{DeleteOptions, Target};
 use crate::failure::Failure;
 use crate::open;
 use crate::output::Output;
 
 pub(crate) fn run(
-    directory: &Path,
+    target: Target<'_>,
     options: &DeleteOptions,
     output: &mut Output,
 ) -> Result<(), Failure> {
-    let store = open::write(directory)?;
+    let store = open::write(target)?;
     let deleted = store.batch(|batch| {
         let mut deleted = HashSet::new();
         for id in &options.ids {

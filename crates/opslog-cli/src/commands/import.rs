@@ -1,12 +1,11 @@
 //! `opslog import`: everything is checked first, then written in batches, each of which is one commit.
 
-use std::path::Path;
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
 
-use crate::args::ImportOptions;
+use crate::args::{ImportOptions, Target};
 use crate::failure::{Failure, Status, note, warn};
 use crate::input::{Document, Identity, Input};
 use crate::open::{self, Documents};
@@ -27,14 +26,14 @@ struct Counts {
 }
 
 pub(crate) fn run(
-    directory: &Path,
+    target: Target<'_>,
     options: &ImportOptions,
     output: &mut Output,
 ) -> Result<(), Failure> {
     // A pipe is read to its end first: a slow producer must not hold up other writers.
     let input = Input::open(&options.file)?;
     // A store in use is noticed before the work is done, and a new one is not made before the input is known to be good.
-    let existing = match open::write(directory) {
+    let existing = match open::write(target) {
         Ok(store) => Some(store),
         Err(failure) if failure.status() == Status::NotFound => None,
         Err(failure) => return Err(failure),
@@ -46,7 +45,7 @@ pub(crate) fn run(
     let bad = check(&input, &identity, options.skip_bad)?;
     let store = match existing {
         Some(store) => store,
-        None => open::write_or_create(directory)?,
+        None => open::write_or_create(target)?,
     };
     let counts = write(&store, &input, &identity, options)?;
     store.close()?;

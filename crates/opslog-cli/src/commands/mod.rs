@@ -1,5 +1,6 @@
 //! One module a verb.
 
+pub(crate) mod agents;
 pub(crate) mod archive;
 pub(crate) mod compact;
 pub(crate) mod completions;

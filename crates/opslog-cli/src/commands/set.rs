@@ -1,26 +1,25 @@
 //! `opslog set`: one document, whole or field by field.
 
 use std::io::Read as _;
-use std::path::Path;
 
 use serde_json::json;
 use serde_json::value::RawValue;
 
-use crate::args::{FieldValue, SetOptions};
+use crate::args::{FieldValue, SetOptions, Target};
 use crate::failure::Failure;
 use crate::fields::Fields;
 use crate::open::{self, Documents};
 use crate::output::Output;
 
 pub(crate) fn run(
-    directory: &Path,
+    target: Target<'_>,
     options: &SetOptions,
     output: &mut Output,
 ) -> Result<(), Failure> {
     // Whatever can be wrong with the arguments is known before a store is made.
     let whole = options.document.as_deref().map(whole).transpose()?;
     opslog::check_document(&options.id, whole.as_deref().unwrap_or("{}"))?;
-    let store = open::write_or_create(directory)?;
+    let store = open::write_or_create(target)?;
     let known = store.has(&options.id)?;
     let text = match whole {
         Some(text) => text,

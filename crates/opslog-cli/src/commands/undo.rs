@@ -1,20 +1,18 @@
 //! `opslog undo`: takes back the last commits.
 
-use std::path::Path;
-
 use serde_json::json;
 
-use crate::args::UndoOptions;
+use crate::args::{Target, UndoOptions};
 use crate::failure::{Failure, Status, note};
 use crate::open;
 use crate::output::Output;
 
 pub(crate) fn run(
-    directory: &Path,
+    target: Target<'_>,
     options: &UndoOptions,
     output: &mut Output,
 ) -> Result<(), Failure> {
-    let store = open::write(directory)?;
+    let store = open::write(target)?;
     let mut undone = 0;
     while undone < options.count && store.undo()? {
         undone += 1;
