@@ -60,19 +60,27 @@ pub(crate) fn append_growing(directory: &Path, lines: &[Vec<u8>]) -> Result<Elap
 /// P1: each line written into a file that has its size and blocks already, and synced.
 pub(crate) fn append_in_place(directory: &Path, lines: &[Vec<u8>]) -> Result<Elapsed> {
     let size = lines.iter().map(Vec::len).sum();
-    let file = file_of(&directory.join("in-place"), size)?;
+    let path = directory.join("in-place");
+    file_of(&path, size)?;
     let stopwatch = Stopwatch::start();
+    write_in_place(&path, lines)?;
+    Ok(stopwatch.elapsed())
+}
+
+/// Each line written into a file that has its size and blocks already, and synced.
+pub(crate) fn write_in_place(path: &Path, lines: &[Vec<u8>]) -> Result<()> {
+    let file = OpenOptions::new().write(true).open(path)?;
     let mut end = 0;
     for line in lines {
         file.write_all_at(line, end)?;
         file.sync_data()?;
         end += line.len() as u64;
     }
-    Ok(stopwatch.elapsed())
+    Ok(())
 }
 
 /// A file of `size` bytes that are on storage already.
-fn file_of(path: &Path, size: usize) -> Result<File> {
+pub(crate) fn file_of(path: &Path, size: usize) -> Result<File> {
     let mut file = OpenOptions::new()
         .write(true)
         .create(true)

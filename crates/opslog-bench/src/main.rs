@@ -1,6 +1,6 @@
 //! opslog beside its peers and the machine's own limit.
 //!
-//! `cargo run --release -p opslog-bench -- --peers all` runs the workloads P1 to P13 of the performance document, each subject and round in a
+//! `cargo run --release -p opslog-bench -- --peers all` runs the workloads P1 to P14 of the performance document, each subject and round in a
 //! process of its own, in turn, and says for each figure how it compares and whether the goal is met. See `--help`.
 //!
 //! [`workloads`] says what is measured, with which goals; [`subjects`] how each store does it; [`limit`] what the machine can do at best; [`runner`]

@@ -1,8 +1,9 @@
-//! What is measured: the workloads P1 to P13, with their goals.
+//! What is measured: the workloads P1 to P14, with their goals.
 //!
 //! A workload runs in a child process, for one subject and one round; what it needs (a store of a million documents, say) was prepared before, in
 //! another child. After what is timed, the documents are read back and summed, so that all subjects are known to have done equal work.
 
+mod agents;
 mod checkpoint;
 mod concurrent;
 mod disk;
@@ -76,7 +77,7 @@ pub(crate) enum Growth {
     Before,
 }
 
-const ALL: [&Workload; 14] = [
+const ALL: [&Workload; 15] = [
     &writes::P1,
     &concurrent::P2,
     &writes::P3,
@@ -91,6 +92,7 @@ const ALL: [&Workload; 14] = [
     &open::P11,
     &tail::P12,
     &disk::P13,
+    &agents::P14,
 ];
 
 impl Workload {
