@@ -4,6 +4,7 @@
 //! came meanwhile are copied to the new log and the manifest is switched. At every instant the manifest names one complete
 //! snapshot and one complete log. The order of writes and syncs is in `docs/durability.md`.
 
+use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use jiff::Timestamp;
@@ -93,10 +94,20 @@ impl<T: Document> Engine<T> {
     }
 
     /// Copies short replaced logs into one. Where that fails they stay as they are: the checkpoint does not depend on it.
-    fn merge_sealed_logs(&self) -> Option<Merged> {
+    pub(crate) fn merge_sealed_logs(&self) -> Option<Merged> {
         let manifest = self.manifest();
         let ours = manifest.ours.as_ref()?;
-        sealed::merge(&*self.backend, &ours.sealed, &manifest.active_ops)
+        let agent = self.agent.as_deref();
+        let active = match agent {
+            Some(agent) => manifest
+                .agents()
+                .find(|facts| facts.id == agent)?
+                .log
+                .as_ref()?,
+            None => &manifest.active_ops,
+        };
+        let turn = self.merges.fetch_add(1, Ordering::Relaxed);
+        sealed::merge(&*self.backend, &ours.sealed, agent, active, turn)
             .inspect_err(|error| tracing::warn!(%error, "short logs could not be merged"))
             .ok()
             .flatten()
@@ -428,7 +439,7 @@ fn next_manifest(
     let now = time::format_timestamp(Timestamp::now());
     let mut ours = old.ours.clone().unwrap_or_default();
     let mut dropped = match change.merged {
-        Some(merged) => sealed::replace(&mut ours.sealed, merged),
+        Some(merged) => sealed::replace(&mut ours.sealed, &merged),
         None => Vec::new(),
     };
     if cut.seq > ours.log_seq {

@@ -35,6 +35,8 @@ pub(crate) struct Engine<T> {
     pub(crate) settled: Condvar,
     /// Operations queued since a leader began to gather them.
     pub(crate) arrived: AtomicU64,
+    /// How often replaced logs were to be merged.
+    pub(crate) merges: AtomicU64,
     /// Held while a checkpoint is made, so that there is one at a time.
     pub(crate) checkpointing: Mutex<()>,
     pub(crate) follower: Mutex<Position>,
@@ -55,6 +57,8 @@ pub(crate) struct Writer<T> {
     /// `None` while a leader writes to it, and in a read-only store.
     pub(crate) log: Option<Box<dyn Log>>,
     pub(crate) log_name: String,
+    /// When an agent's newest log was begun, be it one that came to nothing: its name does not come again.
+    pub(crate) log_began: u64,
     /// Commits on their way to the log, oldest first.
     pub(crate) queue: VecDeque<Group<T>>,
     /// Bytes in `queue`.
@@ -114,6 +118,7 @@ impl<T> Writer<T> {
         Self {
             log: None,
             log_name,
+            log_began: 0,
             queue: VecDeque::new(),
             queued_bytes: 0,
             end: 0,
@@ -160,6 +165,7 @@ impl<T> Engine<T> {
             writer: Mutex::new(parts.writer),
             settled: Condvar::new(),
             arrived: AtomicU64::new(0),
+            merges: AtomicU64::new(0),
             checkpointing: Mutex::new(()),
             follower: Mutex::new(parts.position),
             others: Mutex::new(parts.others),
@@ -238,7 +244,7 @@ impl<T> Engine<T> {
         self.batching.load(Ordering::Relaxed) == this_thread()
     }
 
-    fn ensure_not_batching(&self) -> Result<()> {
+    pub(crate) fn ensure_not_batching(&self) -> Result<()> {
         if self.is_batching() {
             return Err(Error::invalid(
                 "inside a batch, use the batch's own handle; this call would wait for the batch to end",

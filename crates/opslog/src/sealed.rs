@@ -18,15 +18,18 @@ const RUN: usize = 16;
 /// Sizes in bytes below which logs are merged, smallest first.
 const TIERS: [u64; 2] = [64 << 10, 1 << 20];
 /// How many names are left free behind each log: those of the logs that it comes to be the newest part of.
-pub(crate) const MERGES_MAX: u64 = 8;
+pub(crate) const MERGES_MAX: u64 = 16;
+/// Of these, one tier uses so many in turn, so that a name does not come again while somebody may be about to remove what had it before.
+const TURNS: u64 = 7;
 
-/// The newest `count` replaced logs as one.
+/// Several replaced logs as one.
 pub(crate) struct Merged {
-    pub(crate) count: usize,
+    pub(crate) replaced: Vec<String>,
     pub(crate) log: SealedLog,
 }
 
-/// Copies the newest of `sealed` into one log where there are many short ones. `before` is the active log, whose name must sort after the new one's.
+/// Copies the newest replaced logs of `agent`, or of the single writer, into one log where there are many short ones. `before` is its active log, whose name must sort after the
+/// new one's.
 ///
 /// # Errors
 ///
@@ -34,29 +37,43 @@ pub(crate) struct Merged {
 pub(crate) fn merge(
     backend: &dyn Backend,
     sealed: &[SealedLog],
+    agent: Option<&str>,
     before: &str,
+    turn: u64,
 ) -> Result<Option<Merged>> {
-    let Some(run) = TIERS.iter().find_map(|tier| short_run(sealed, *tier)) else {
+    // Logs of the single writer lie between those of agents, which are merged by clock when they are read: what is merged here must not reach across.
+    let mine = sealed
+        .iter()
+        .rev()
+        .take_while(|log| log.agent.is_some() == agent.is_some())
+        .filter(|log| log.agent.as_deref() == agent);
+    let mut mine: Vec<&SealedLog> = mine.collect();
+    mine.reverse();
+    let Some(run) = TIERS.iter().find_map(|tier| short_run(&mine, *tier)) else {
         return Ok(None);
     };
     let (Some(first), Some(last)) = (run.first(), run.last()) else {
         return Ok(None);
     };
     // Its name sorts between those of its neighbours, and was never used: so far nothing but this function takes the names right behind a log's.
-    let (Some(newest), Some(to)) = (paths::parse_ops(&last.path), paths::parse_ops(before)) else {
+    let (Some(newest), Some(to)) = (began(&last.path), began(before)) else {
         return Ok(None);
     };
-    if newest + 1 >= to {
+    let newest = newest + 1 + turn % TURNS;
+    if newest >= to {
         return Ok(None);
     }
-    let name = paths::ops(newest + 1);
+    let name = match agent {
+        Some(agent) => paths::agent_ops(agent, newest),
+        None => paths::ops(newest),
+    };
     let mut file = backend.create(&name)?;
     let Some(bytes) = copy(backend, run, &mut *file)? else {
         return Ok(None);
     };
     file.finish()?;
     Ok(Some(Merged {
-        count: run.len(),
+        replaced: run.iter().map(|log| log.path.clone()).collect(),
         log: SealedLog {
             path: name,
             bytes,
@@ -68,12 +85,16 @@ pub(crate) fn merge(
     }))
 }
 
+fn began(log: &str) -> Option<u64> {
+    paths::parse_ops(log).or_else(|| paths::parse_agent_ops(log).map(|(_, began)| began))
+}
+
 /// The logs at the end of the list that are all shorter than `tier`, where there are enough of them.
-fn short_run(sealed: &[SealedLog], tier: u64) -> Option<&[SealedLog]> {
+fn short_run<'a, 's>(sealed: &'a [&'s SealedLog], tier: u64) -> Option<&'a [&'s SealedLog]> {
     let length = sealed
         .iter()
         .rev()
-        .take_while(|log| log.bytes < tier && log.agent.is_none())
+        .take_while(|log| log.bytes < tier)
         .count();
     let run = sealed.get(sealed.len() - length..)?;
     let contiguous = run
@@ -85,7 +106,7 @@ fn short_run(sealed: &[SealedLog], tier: u64) -> Option<&[SealedLog]> {
 /// Copies the operations; `None` where a log is damaged, which is then better kept as it is.
 fn copy(
     backend: &dyn Backend,
-    run: &[SealedLog],
+    run: &[&SealedLog],
     file: &mut dyn ObjectWriter,
 ) -> Result<Option<u64>> {
     let mut bytes = 0;
@@ -114,11 +135,17 @@ fn copy(
     Ok(Some(bytes))
 }
 
-/// Puts the merged log in the place of those that it was copied from, and gives back the names of these.
-pub(crate) fn replace(sealed: &mut Vec<SealedLog>, merged: Merged) -> Vec<String> {
-    let replaced = sealed.split_off(sealed.len().saturating_sub(merged.count));
-    sealed.push(merged.log);
-    replaced.into_iter().map(|log| log.path).collect()
+/// Puts the merged log in the place of those that it was copied from, and gives back the names of these. Where one of them is not listed any more, it is the merged log that is not needed.
+pub(crate) fn replace(sealed: &mut Vec<SealedLog>, merged: &Merged) -> Vec<String> {
+    let is_replaced = |log: &SealedLog| merged.replaced.contains(&log.path);
+    let place = sealed.iter().position(is_replaced);
+    let listed = sealed.iter().filter(|log| is_replaced(log)).count();
+    let Some(place) = place.filter(|_| listed == merged.replaced.len()) else {
+        return vec![merged.log.path.clone()];
+    };
+    sealed.retain(|log| !is_replaced(log));
+    sealed.insert(place, merged.log.clone());
+    merged.replaced.clone()
 }
 
 /// Removes a merged log that no manifest came to name.

@@ -324,3 +324,81 @@ fn a_reader_follows_agents_as_they_come_and_go() {
     assert_eq!(tail.operations.len(), 1);
     assert_eq!(contents(&reader), contents(&store));
 }
+
+#[test]
+fn the_history_of_many_compactions_stays_in_few_files() {
+    let backend = MemoryBackend::new();
+    let (a, b) = (agent(&backend, "a"), agent(&backend, "b"));
+    for n in 0..200 {
+        set(&a, "x", n);
+        a.compact().unwrap();
+        b.refresh().unwrap();
+        set(&b, "y", n);
+        if n % 2 == 0 {
+            b.compact().unwrap();
+        }
+    }
+    let files = backend.list("ops/").unwrap().len();
+    assert!(files < 80, "{files}");
+    assert_eq!(a.history("x").unwrap().len(), 200);
+    b.refresh().unwrap();
+    assert_eq!(b.history("y").unwrap().len(), 200);
+    let clocks: Vec<_> = b.ops(Since::Start).unwrap();
+    assert!(clocks.is_sorted_by_key(|operation| (operation.clock, operation.agent.clone())));
+}
+
+#[test]
+fn agents_in_threads_write_compact_come_and_go_and_lose_nothing() {
+    let directory = tempfile::tempdir().unwrap();
+    let open = |id: &str| -> Store {
+        Store::builder()
+            .agent_id(id)
+            .checkpoint_threshold(7)
+            .open(directory.path())
+            .unwrap()
+    };
+    let (agents, rounds) = (4_u64, 60_u64);
+    std::thread::scope(|scope| {
+        for agent in 0..agents {
+            let open = &open;
+            scope.spawn(move || {
+                let id = format!("agent-{agent}");
+                let mut store = open(&id);
+                for round in 0..rounds {
+                    set(&store, &format!("{agent}-{round}"), round);
+                    set(&store, "shared", round);
+                    match (round + agent * 3) % 10 {
+                        0 => store.compact().unwrap(),
+                        3 => store.refresh().unwrap(),
+                        6 => {
+                            drop(store);
+                            store = open(&id);
+                        }
+                        8 => {
+                            store.close().unwrap();
+                            store = open(&id);
+                        }
+                        _ => {}
+                    }
+                    assert_eq!(value(&store, &format!("{agent}-{round}")), Some(round));
+                }
+            });
+        }
+    });
+    let views: Vec<Store> = (0..agents)
+        .map(|agent| open(&format!("agent-{agent}")))
+        .collect();
+    refresh_all(&views);
+    for view in &views {
+        assert_eq!(view.count().unwrap() as u64, agents * rounds + 1);
+        assert_eq!(contents(view), contents(&views[0]));
+    }
+    let operations = views[0].ops(Since::Start).unwrap();
+    assert_eq!(operations.len() as u64, agents * rounds * 2);
+    let stamps: std::collections::HashSet<_> = operations
+        .iter()
+        .map(|operation| (operation.clock, operation.agent.clone()))
+        .collect();
+    assert_eq!(stamps.len(), operations.len());
+    assert!(opslog::verify(directory.path()).unwrap().is_sound());
+}

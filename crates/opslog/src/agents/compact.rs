@@ -27,6 +27,7 @@ use crate::format::manifest::{ArchiveFacts, CheckpointCost, FileFacts, Manifest}
 use crate::merge::{Agent, Mark, Order, Stamp};
 use crate::open::read_manifest;
 use crate::options::Residency;
+use crate::sealed::{self, Merged};
 use crate::state::{Frozen, Stamps};
 use crate::{Error, ErrorKind, Result, paths, time};
 
@@ -50,6 +51,8 @@ struct Replacement {
     snapshot: NewSnapshot,
     stamps: FileFacts,
     archives: Option<Vec<ArchiveFacts>>,
+    /// A log that takes the place of several short ones.
+    merged: Option<Merged>,
     /// Tombstones up to this clock are gone: no agent may be able to write below it.
     forgotten: u64,
     /// Whether this agent gives up its log.
@@ -89,6 +92,9 @@ impl<T: Document> Engine<T> {
                 Ok(written) => written,
                 Err(error) => {
                     lock(&self.writer).sealing = None;
+                    if is_overtaken(&error) {
+                        continue;
+                    }
                     return Err(error);
                 }
             };
@@ -96,6 +102,7 @@ impl<T: Document> Engine<T> {
                 snapshot,
                 stamps: facts,
                 archives: None,
+                merged: self.merge_sealed_logs(),
                 forgotten,
                 closing,
             };
@@ -145,7 +152,10 @@ impl<T: Document> Engine<T> {
             if picked.is_empty() {
                 return Ok(0);
             }
-            let (facts, replaced) = self.write_segment(&picture.base, period, &picked)?;
+            let (facts, replaced) = match self.write_segment(&picture.base, period, &picked) {
+                Err(error) if is_overtaken(&error) => continue,
+                written => written?,
+            };
             let new_segment = facts.path.clone();
             let archives = merge_list(&picture.base, facts, &replaced);
             let gone: HashSet<&str> = picked.iter().map(Stored::id).collect();
@@ -164,6 +174,7 @@ impl<T: Document> Engine<T> {
                             snapshot,
                             stamps,
                             archives: Some(archives),
+                            merged: None,
                             forgotten,
                             closing: false,
                         };
@@ -184,6 +195,7 @@ impl<T: Document> Engine<T> {
                     return Ok(picked.len());
                 }
                 Ok(Swap::Lost) => discard(&*self.backend, &new_segment),
+                Err(error) if is_overtaken(&error) => discard(&*self.backend, &new_segment),
                 Err(error) => {
                     if error.kind() != ErrorKind::Poisoned {
                         discard(&*self.backend, &new_segment);
@@ -272,11 +284,13 @@ impl<T: Document> Engine<T> {
             new_files.push(snapshot.clone());
             new_files.extend(paths::stamps_of(snapshot));
         }
+        let merged = replacement.merged.as_ref();
+        new_files.extend(merged.map(|merged| merged.log.path.clone()));
         let give_up = replacement.closing && writer.next_seq == picture.cut.seq;
         let own = if give_up {
             None
         } else {
-            let own = self.begin_log(&writer, &picture.cut);
+            let own = self.begin_log(&mut writer, &picture.cut);
             Some(own.inspect_err(|_| discard_all(backend, &new_files))?)
         };
         new_files.extend(own.iter().map(|own| own.name.clone()));
@@ -312,7 +326,9 @@ impl<T: Document> Engine<T> {
                         discard_all(backend, paths::stamps_of(old).as_slice());
                     }
                     discard_all(backend, &dropped);
-                    picture.listed.remove(backend, &next);
+                    if is_new {
+                        picture.listed.remove(backend, &next);
+                    }
                     return Ok(Swap::Done(writer));
                 }
                 Ok(false) => {}
@@ -326,10 +342,11 @@ impl<T: Document> Engine<T> {
     }
 
     /// A new log of this agent, with what came after `cut`.
-    fn begin_log(&self, writer: &Guard<'_, T>, cut: &Cut) -> Result<OwnLog> {
+    fn begin_log(&self, writer: &mut Guard<'_, T>, cut: &Cut) -> Result<OwnLog> {
         let backend = &*self.backend;
         let agent = self.agent.as_deref().unwrap_or_default();
-        let (name, mut log) = create_agent_log(backend, agent, Some(&writer.log_name))?;
+        let (name, mut log) = create_agent_log(backend, agent, Some(writer.log_began))?;
+        writer.log_began = began(&name);
         match copy_all_ops(backend, &writer.log_name, cut, &mut *log) {
             Ok(copied) => Ok(OwnLog { name, log, copied }),
             Err(error) => {
@@ -397,6 +414,9 @@ impl<T: Document> Engine<T> {
         });
         if may_write_below {
             return None;
+        }
+        if let Some(merged) = &replacement.merged {
+            dropped.extend(sealed::replace(&mut ours.sealed, merged));
         }
         dropped.extend(retain(&mut ours.sealed, &self.options.retention));
         ours.clock = ours.clock.max(picture.clock);
@@ -490,7 +510,7 @@ impl<T: Document> Engine<T> {
                 .and_then(|agent| manifest.agent(agent));
             facts.is_some_and(|facts| facts.folded > facts.seq)
         };
-        if !is_due(&self.manifest()) || self.is_batching() {
+        if !is_due(&self.manifest()) {
             return Ok(());
         }
         let backend = &*self.backend;
@@ -517,7 +537,7 @@ impl<T: Document> Engine<T> {
             end: facts.offset,
             holes: 0,
         };
-        let own = self.begin_log(&writer, &cut)?;
+        let own = self.begin_log(&mut writer, &cut)?;
         let mut next = current.clone();
         let Some(ours) = next.ours.as_mut() else {
             return Ok(());
@@ -542,6 +562,15 @@ impl<T: Document> Engine<T> {
         drop((writer, others));
         Ok(())
     }
+}
+
+fn began(log: &str) -> u64 {
+    paths::parse_agent_ops(log).map_or(0, |(_, began)| began)
+}
+
+/// Whether another agent made a file of the same name in the same millisecond, or has removed an unfinished one, with a swap that came in between.
+fn is_overtaken(error: &Error) -> bool {
+    matches!(error.kind(), ErrorKind::Conflict | ErrorKind::NotFound)
 }
 
 /// This agent's next log.

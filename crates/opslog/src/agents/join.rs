@@ -20,7 +20,7 @@ use crate::format::manifest::{self, AgentFacts, Manifest, Ours, SealedLog, Stats
 use crate::merge::{Agent, Order, Stamp};
 use crate::open::{
     Loaded, LogDamage, check_version, create, keep_damaged_bytes, load_all, load_consistent,
-    named_paths, no_store, read_manifest, report,
+    missing_file_is_damage, named_paths, no_store, read_manifest, report,
 };
 use crate::oplog::{self, Start};
 use crate::options::{Options, Residency, WriteMode};
@@ -32,6 +32,7 @@ use crate::{Error, ErrorKind, Result, paths, time};
 pub(super) const SWAPS: usize = 200;
 /// How often a lock is tried: whoever compacts takes a dead agent's for a moment.
 const LOCK_TRIES: usize = 20;
+const SWAP_PAUSE: Duration = Duration::from_millis(1);
 const LOCK_PAUSE: Duration = Duration::from_millis(10);
 
 /// What an agent begins with, once a manifest names its log.
@@ -73,6 +74,7 @@ pub(crate) fn open<T: Document>(
         end: joined.log.end(),
         log: Some(joined.log),
         next_seq: joined.next_seq,
+        log_began: began(&joined.log_name).unwrap_or(0),
         lock: Some(lock),
         ..Writer::new(joined.log_name)
     };
@@ -145,40 +147,74 @@ fn take_lock(backend: &dyn Backend, agent: &str) -> Result<Box<dyn LockGuard>> {
 
 /// Begins a log of `agent` and has the manifest name it.
 fn join<T: Document>(options: &Options, backend: &dyn Backend, agent: &str) -> Result<Joined> {
+    let mut tried = 0;
     for _ in 0..SWAPS {
-        let Some((manifest, version)) = read_version(backend)? else {
-            let manifest = create(backend, options)?;
-            swap(
-                backend,
-                &Expected::Absent,
-                &manifest,
-                &created_files(&manifest),
-            )?;
-            continue;
+        let found = read_version(backend)?;
+        let error = match try_to_join::<T>(options, backend, agent, found.as_ref(), &mut tried) {
+            Ok(Some(joined)) => return Ok(joined),
+            Ok(None) => continue,
+            Err(error) => error,
         };
-        check_version(options, &manifest)?;
-        let garbage = Garbage::list(backend)?;
-        if !has_stamps(backend, &manifest)? {
-            let whole = Options {
-                agent: None,
-                skip_load: false,
-                ..options.clone()
-            };
-            let loaded: Loaded<T> = load_all(&whole, backend, manifest)?;
-            let (next, new_files) = fold_all(backend, loaded, true)?;
-            if swap(backend, &Expected::Unchanged(version), &next, &new_files)? {
-                garbage.remove(backend, &next);
-            }
-            continue;
+        // A file that is there already, or is gone: another agent is at it too, or was, and then the manifest is another one.
+        let version = |found: &Option<(Manifest, Version)>| {
+            found.as_ref().map(|(_, version)| version.clone())
+        };
+        let changed = version(&read_version(backend)?) != version(&found);
+        if error.kind() != ErrorKind::Conflict && !changed {
+            return Err(missing_file_is_damage(error));
         }
-        let (next, joined) = register(backend, &manifest, agent)?;
-        let new_files = [joined.log_name.clone()];
-        if swap(backend, &Expected::Unchanged(version), &next, &new_files)? {
-            garbage.remove(backend, &next);
-            return Ok(joined);
-        }
+        std::thread::sleep(SWAP_PAUSE);
     }
     Err(busy())
+}
+
+/// Takes the next step towards a log in the manifest; `None` when another one is needed, or somebody was faster. `tried` is when the last log was begun that came to nothing: its name
+/// must not come again, since somebody may be about to remove it.
+fn try_to_join<T: Document>(
+    options: &Options,
+    backend: &dyn Backend,
+    agent: &str,
+    found: Option<&(Manifest, Version)>,
+    tried: &mut u64,
+) -> Result<Option<Joined>> {
+    let Some((manifest, version)) = found else {
+        let manifest = create(backend, options)?;
+        swap(
+            backend,
+            &Expected::Absent,
+            &manifest,
+            &created_files(&manifest),
+        )?;
+        return Ok(None);
+    };
+    check_version(options, manifest)?;
+    let expected = Expected::Unchanged(version.clone());
+    if !has_stamps(backend, manifest)? {
+        let garbage = Garbage::list(backend)?;
+        let whole = Options {
+            agent: None,
+            skip_load: false,
+            ..options.clone()
+        };
+        let loaded: Loaded<T> = load_all(&whole, backend, manifest.clone())?;
+        let (next, new_files) = fold_all(backend, loaded, true)?;
+        if swap(backend, &expected, &next, &new_files)? {
+            garbage.remove(backend, &next);
+        }
+        return Ok(None);
+    }
+    let (next, joined, replaced) = register(backend, manifest, agent, *tried)?;
+    *tried = paths::parse_agent_ops(&joined.log_name).map_or(0, |(_, began)| began);
+    if !swap(
+        backend,
+        &expected,
+        &next,
+        std::slice::from_ref(&joined.log_name),
+    )? {
+        return Ok(None);
+    }
+    discard_all(backend, &replaced);
+    Ok(Some(joined))
 }
 
 pub(super) fn busy() -> Error {
@@ -247,7 +283,14 @@ fn has_stamps(backend: &dyn Backend, manifest: &Manifest) -> Result<bool> {
 }
 
 /// The manifest with a new log of `agent`, into which is copied what its last one has beyond the snapshot.
-fn register(backend: &dyn Backend, manifest: &Manifest, agent: &str) -> Result<(Manifest, Joined)> {
+///
+/// The third part of the answer is the log that is not needed then.
+fn register(
+    backend: &dyn Backend,
+    manifest: &Manifest,
+    agent: &str,
+    tried: u64,
+) -> Result<(Manifest, Joined, Vec<String>)> {
     let mut next = manifest.clone();
     let ours = next.ours.get_or_insert_default();
     let facts = manifest
@@ -258,7 +301,8 @@ fn register(backend: &dyn Backend, manifest: &Manifest, agent: &str) -> Result<(
             clock: ours.clock,
             ..AgentFacts::default()
         });
-    let (log_name, mut log) = create_agent_log(backend, agent, facts.log.as_deref())?;
+    let before = facts.began.max(tried);
+    let (log_name, mut log) = create_agent_log(backend, agent, (before > 0).then_some(before))?;
     let copied = copy_unfolded(backend, &facts, &mut *log).inspect_err(|_| {
         discard_all(backend, std::slice::from_ref(&log_name));
     })?;
@@ -273,7 +317,8 @@ fn register(backend: &dyn Backend, manifest: &Manifest, agent: &str) -> Result<(
         clock,
         damage: copied.damage,
     };
-    Ok((next, joined))
+    let replaced = facts.log.filter(|_| facts.folded == facts.seq);
+    Ok((next, joined, replaced.into_iter().collect()))
 }
 
 struct Copied {
@@ -305,14 +350,13 @@ fn copy_unfolded(backend: &dyn Backend, facts: &AgentFacts, to: &mut dyn Log) ->
     Ok(copied)
 }
 
-/// Creates an empty log of `agent`, after the one called `before`.
+/// Creates an empty log of `agent`, which has begun one at `before` already.
 pub(super) fn create_agent_log(
     backend: &dyn Backend,
     agent: &str,
-    before: Option<&str>,
+    before: Option<u64>,
 ) -> Result<(String, Box<dyn Log>)> {
-    let before = before.and_then(paths::parse_agent_ops);
-    next_free(before.map(|(_, ms)| ms + MERGES_MAX), |ms| {
+    next_free(before.map(|ms| ms + MERGES_MAX), |ms| {
         let name = paths::agent_ops(agent, ms);
         backend.create_log(&name).map(|log| (name, log))
     })
@@ -342,6 +386,9 @@ pub(super) fn replace_log(
     let next = AgentFacts {
         clock: clock.unwrap_or(facts.clock),
         seen: now,
+        began: log
+            .and_then(paths::parse_agent_ops)
+            .map_or(facts.began, |(_, began)| began),
         log: log.map(str::to_owned),
         seq: facts.folded,
         offset: 0,
@@ -489,7 +536,26 @@ fn fold_agents(ours: &mut Ours, others: &Others, now: &str) {
     }
 }
 
-/// The store's own files before a swap: what of them the new manifest does not name was made for a manifest that can no longer come.
+/// When the file was begun, by its name; `None` for one that is not removed beside other agents.
+fn began(name: &str) -> Option<u64> {
+    let finished = match name.strip_suffix(".tmp") {
+        Some(name) => name.rsplit_once('.')?.0,
+        None => name,
+    };
+    paths::parse_snapshot(finished)
+        .or_else(|| paths::parse_stamps(finished))
+        .or_else(|| paths::parse_index(finished))
+        .or_else(|| paths::parse_ops(finished))
+        .or_else(|| paths::parse_agent_ops(finished).map(|(_, began)| began))
+        .or_else(|| paths::parse_archive(finished)?.1)
+}
+
+/// How many milliseconds a name must lie back to be removed as garbage. Names begin with the present time, so that an older one does not come again: it would be removed
+/// under the hands of who has just made it.
+const YOUNG_MS: u64 = 60_000;
+
+/// The store's own files before a swap that puts another snapshot in place. What of them the new manifest does not name was made for a manifest that can no longer
+/// come: whoever made it did so on top of the old snapshot. Other swaps must not remove it, since what was prepared stays good when they come in between.
 pub(super) struct Garbage(Vec<String>);
 
 impl Garbage {
@@ -498,15 +564,8 @@ impl Garbage {
         for prefix in [paths::SNAPSHOTS, paths::OPS, paths::ARCHIVE] {
             names.extend(backend.list(prefix)?.into_iter().map(|object| object.name));
         }
-        names.retain(|name| {
-            paths::parse_snapshot(name).is_some()
-                || paths::parse_stamps(name).is_some()
-                || paths::parse_index(name).is_some()
-                || paths::parse_ops(name).is_some()
-                || paths::parse_agent_ops(name).is_some()
-                || paths::parse_archive(name).is_some_and(|(_, merged)| merged.is_some())
-                || paths::is_temporary(name)
-        });
+        let now = u64::try_from(Timestamp::now().as_millisecond()).unwrap_or(0);
+        names.retain(|name| began(name).is_some_and(|began| began + YOUNG_MS < now));
         Ok(Self(names))
     }
 

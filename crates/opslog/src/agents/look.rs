@@ -25,6 +25,7 @@ impl<T: Document> Engine<T> {
     }
 
     pub(super) fn look_now(&self) -> Result<Tail> {
+        self.ensure_not_batching()?;
         let mut others = lock(&self.others);
         match self.read_on_agents(&mut others) {
             Ok(Some(tail)) => Ok(tail),

@@ -15,10 +15,8 @@ impl<T: Document> Engine<T> {
     /// Takes back this agent's last commit that was not taken back yet; `false` when there is none.
     pub(crate) fn undo_as_agent(&self) -> Result<bool> {
         self.ensure_open()?;
-        if !self.is_batching() {
-            // What others wrote below it is what the documents would be without it.
-            self.look_at_agents()?;
-        }
+        // What others wrote below it is what the documents would be without it.
+        self.look_at_agents()?;
         let writer = self.quiesce(self.writer()?)?;
         let Some((commit, _)) = self.commit_to_undo(&writer)? else {
             return Ok(false);
