@@ -259,7 +259,7 @@ fn fold_shared<T: Document>(
             "agents have left operations that are not in the snapshot yet; open the store once without skip_load, or as an agent",
         ));
     }
-    let dropped: Vec<String> = named_paths(&loaded.manifest).map(str::to_owned).collect();
+    let before = loaded.manifest.clone();
     let (next, new_files) = agents::fold_all(backend, loaded, false)?;
     if let Err(error) = put_manifest(backend, &next) {
         // Which of the two is in place is not known; what neither names is removed by the next open.
@@ -269,12 +269,8 @@ fn fold_shared<T: Document>(
         );
         return Err(error);
     }
-    let named: Vec<&str> = named_paths(&next).collect();
-    for name in dropped
-        .iter()
-        .filter(|name| !named.contains(&name.as_str()))
-    {
-        discard(backend, name);
+    for name in agents::no_longer_named(&before, &next) {
+        discard(backend, &name);
     }
     load_all(options, backend, next).map_err(missing_file_is_damage)
 }

@@ -199,6 +199,7 @@ fn try_to_join<T: Document>(
         let loaded: Loaded<T> = load_all(&whole, backend, manifest.clone())?;
         let (next, new_files) = fold_all(backend, loaded, true)?;
         if swap(backend, &expected, &next, &new_files)? {
+            discard_all(backend, &no_longer_named(manifest, &next));
             garbage.remove(backend, &next);
         }
         return Ok(None);
@@ -553,6 +554,14 @@ fn began(name: &str) -> Option<u64> {
 /// How many milliseconds a name must lie back to be removed as garbage. Names begin with the present time, so that an older one does not come again: it would be removed
 /// under the hands of who has just made it.
 const YOUNG_MS: u64 = 60_000;
+
+/// What the manifest `before` names and the one `after` it does not.
+pub(crate) fn no_longer_named(before: &Manifest, after: &Manifest) -> Vec<String> {
+    let after: BTreeSet<&str> = named_paths(after).collect();
+    let gone = named_paths(before).filter(|name| !after.contains(name));
+    let stamps = paths::stamps_of(&before.current_snapshot);
+    gone.map(str::to_owned).chain(stamps).collect()
+}
 
 /// The store's own files before a swap that puts another snapshot in place. What of them the new manifest does not name was made for a manifest that can no longer
 /// come: whoever made it did so on top of the old snapshot. Other swaps must not remove it, since what was prepared stays good when they come in between.
