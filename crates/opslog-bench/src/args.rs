@@ -7,6 +7,7 @@ use clap::Parser;
 use crate::Result;
 use crate::subjects::PEERS;
 
+#[allow(clippy::struct_excessive_bools)] // They are switches.
 /// Measures opslog beside its peers and the machine's own limit, interleaved in one run.
 #[derive(Debug, Parser)]
 #[command(version)]
@@ -31,6 +32,10 @@ pub(crate) struct Arguments {
     /// Print JSON instead of tables.
     #[arg(long)]
     pub(crate) json: bool,
+
+    /// Print what `docs/performance.md` contains: versions, a table of all goals, then the tables of each workload.
+    #[arg(long, conflicts_with_all = ["json", "growth"])]
+    pub(crate) markdown: bool,
 
     /// Size of every workload, in documents or operations, instead of its own.
     #[arg(long, value_parser = clap::value_parser!(u32).range(100..=10_000_000))]

@@ -58,22 +58,23 @@ fn child(case: &str) -> Result<bool> {
 /// The whole comparison. False when a subject failed, or did other work than the rest.
 fn compare(arguments: &Arguments) -> Result<bool> {
     let runner = runner::Runner::new(arguments)?;
-    let mut reports = Vec::new();
-    let mut all_well = true;
-    if !arguments.json {
+    let prints_each = !arguments.json && !arguments.markdown;
+    let mut all = Vec::new();
+    if prints_each {
         report::print_machine(&runner.machine)?;
     }
     for workload in workloads::chosen(&arguments.only)? {
         let results = runner.run(workload, workload.size(arguments));
-        all_well &= results.failures.is_empty();
-        if arguments.json {
-            reports.push(report::to_json(&results));
-        } else {
+        if prints_each {
             report::print(&results)?;
         }
+        all.push(results);
     }
-    if arguments.json {
+    if arguments.markdown {
+        report::print_page(&runner.machine, &all)?;
+    } else if arguments.json {
+        let reports: Vec<_> = all.iter().map(report::to_json).collect();
         report::print_json(&runner.machine, &reports)?;
     }
-    Ok(all_well)
+    Ok(all.iter().all(|results| results.failures.is_empty()))
 }

@@ -73,6 +73,43 @@ pub(crate) fn print_machine(machine: &Machine) -> Result<()> {
     Ok(())
 }
 
+/// Prints the part of the performance page that is measured.
+pub(crate) fn print_page(machine: &Machine, all: &[Results]) -> Result<()> {
+    let mut out = io::stdout();
+    print_machine(machine)?;
+    writeln!(out, "\n{}\n", versions().join(", "))?;
+    let heading = ["", "figure", "goal", "measured", "met"];
+    let mut rows = vec![heading.map(str::to_owned).to_vec()];
+    for results in all {
+        for figure in results.workload.figures {
+            rows.extend(verdicts(results, figure).map(|verdict| {
+                vec![
+                    results.workload.id.to_owned(),
+                    figure.title.to_owned(),
+                    verdict.goal.clone(),
+                    verdict.show(figure),
+                    if verdict.is_met { "yes" } else { "**no**" }.to_owned(),
+                ]
+            }));
+        }
+    }
+    write_table(&mut out, &rows)?;
+    all.iter().try_for_each(print)
+}
+
+/// The versions of the peers that were built in.
+fn versions() -> Vec<String> {
+    const LOCK: &str = include_str!("../../../Cargo.lock");
+    let version = |name: &str| {
+        let (_, package) = LOCK.split_once(&format!("name = \"{name}\"\nversion = \""))?;
+        Some(format!("{name} {}", package.split_once('"')?.0))
+    };
+    let peers = ["rusqlite", "redb", "fjall", "heed"];
+    let mut versions: Vec<String> = peers.into_iter().filter_map(version).collect();
+    versions.push(format!("SQLite {}", rusqlite::version()));
+    versions
+}
+
 /// Prints the tables of one workload.
 pub(crate) fn print(results: &Results) -> Result<()> {
     let mut out = io::stdout();

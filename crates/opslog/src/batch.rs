@@ -1,7 +1,9 @@
 //! Several operations as one commit.
 
-use std::collections::HashMap;
 use std::sync::Arc;
+
+use arcstr::{ArcStr, Substr};
+use hashbrown::HashMap;
 
 use crate::commit::{Draft, Drafts, Guard, Intent, not_found};
 use crate::document::{self, Document, Stored};
@@ -27,7 +29,7 @@ pub struct Batch<'e, T> {
     engine: &'e Engine<T>,
     drafts: Drafts<T>,
     /// The newest document of each id that the batch has written.
-    newest: HashMap<Box<str>, Option<Stored<T>>>,
+    newest: HashMap<Substr, Option<Stored<T>>>,
 }
 
 impl<T: Document> Engine<T> {
@@ -86,7 +88,7 @@ impl<T: Document> Batch<'_, T> {
 
     fn put(&mut self, document: Stored<T>) {
         self.newest
-            .insert(document.id().into(), Some(document.clone()));
+            .insert(document.shared_id(), Some(document.clone()));
         self.drafts.push(Draft::Set(document));
     }
 
@@ -106,8 +108,9 @@ impl<T: Document> Batch<'_, T> {
         if self.newest(id)?.is_none() {
             return Err(not_found(id));
         }
-        self.newest.insert(id.into(), None);
-        self.drafts.push(Draft::Delete(id.into()));
+        let id = Substr::from(ArcStr::from(id));
+        self.newest.insert(id.clone(), None);
+        self.drafts.push(Draft::Delete(id));
         Ok(())
     }
 

@@ -6,11 +6,12 @@
 //! Invariants: groups reach the log in the order of their sequence numbers, each at the offset that its lines name (`at`); in `Immediate` mode
 //! a group becomes visible after its sync and in that order; a group that fails before its sync leaves no trace, in the log or in memory.
 
-use std::collections::HashMap;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, MutexGuard};
 use std::time::{Duration, Instant};
 
+use arcstr::{ArcStr, Substr};
+use hashbrown::HashMap;
 use jiff::Timestamp;
 use smallvec::{SmallVec, smallvec};
 
@@ -46,7 +47,7 @@ enum Budget {
 /// A set or delete on its way into a commit.
 pub(crate) enum Draft<T> {
     Set(Stored<T>),
-    Delete(Box<str>),
+    Delete(Substr),
 }
 
 /// The drafts of a commit; that of one needs no allocation.
@@ -57,6 +58,14 @@ impl<T> Draft<T> {
         match self {
             Self::Set(document) => document.id(),
             Self::Delete(id) => id,
+        }
+    }
+
+    /// The id, to be kept: shared, not copied.
+    fn shared_id(&self) -> Substr {
+        match self {
+            Self::Set(document) => document.shared_id(),
+            Self::Delete(id) => id.clone(),
         }
     }
 
@@ -90,7 +99,7 @@ impl<T: Document> Engine<T> {
     }
 
     pub(crate) fn delete(&self, id: &str) -> Result<()> {
-        self.commit_one(Draft::Delete(id.into()))
+        self.commit_one(Draft::Delete(ArcStr::from(id).into()))
     }
 
     fn commit_one(&self, draft: Draft<T>) -> Result<()> {
@@ -197,7 +206,10 @@ impl<T: Document> Engine<T> {
         drafts: &[Draft<T>],
         intent: &Intent,
     ) -> Result<SmallVec<[Option<Stored<T>>; 1]>> {
-        let mut within: HashMap<&str, Option<&Stored<T>>> = HashMap::new();
+        let mut within: HashMap<&str, Option<&Stored<T>>> = match drafts.len() {
+            0 | 1 => HashMap::new(),
+            several => HashMap::with_capacity(several),
+        };
         let mut all = SmallVec::with_capacity(drafts.len());
         for draft in drafts {
             let before = match within.get(draft.id()) {
@@ -242,7 +254,7 @@ impl<T: Document> Engine<T> {
                     document: draft.document().cloned(),
                     register: None,
                 };
-                writer.pending.insert(draft.id().into(), newest);
+                writer.pending.insert(draft.shared_id(), newest);
             }
             let change = match draft {
                 Draft::Set(document) => Change::Set {
@@ -601,7 +613,7 @@ fn stage_stamped<T>(
     first_seq: u64,
 ) {
     for (seq, (draft, stamped)) in (first_seq..).zip(drafts.into_iter().zip(stamped)) {
-        let id: Box<str> = draft.id().into();
+        let id = draft.shared_id();
         let register = register_after(&draft, &stamped.order);
         let document = match draft {
             Draft::Set(document) => Some(document),

@@ -168,6 +168,11 @@ impl<T> Stored<T> {
         &self.id
     }
 
+    /// The id as a text that shares the document's buffer.
+    pub(crate) fn shared_id(&self) -> Substr {
+        self.id.clone()
+    }
+
     fn data_range(&self) -> Range<usize> {
         self.data.0 as usize..self.data.1 as usize
     }
@@ -326,7 +331,9 @@ fn accept<T>(
     if text.len() > BYTES_MAX {
         return refuse("is larger than 2 GiB; keep large content in a blob".to_owned());
     }
-    if text.len() > 2 * DEPTH_MAX && depth(text) > DEPTH_MAX {
+    // Few brackets cannot be nested deeply, and are counted a vector at a time; `depth` takes the text byte by byte.
+    let mut brackets = memchr::memchr2_iter(b'{', b'[', text.as_bytes());
+    if brackets.nth(DEPTH_MAX).is_some() && depth(text) > DEPTH_MAX {
         return refuse(format!(
             "is nested deeper than {DEPTH_MAX} levels; make it flatter"
         ));

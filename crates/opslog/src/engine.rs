@@ -4,12 +4,15 @@
 //! takes it out of the writer (`log` is `None` meanwhile) and releases the lock, so that others can queue their commits. `state` holds what is
 //! visible; it is write-locked only to apply finished commits, never during I/O. Order: `checkpointing`, then `follower` or `others`, then `writer`, then `state`.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{
     Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, RwLockReadGuard,
     RwLockWriteGuard,
 };
+
+use arcstr::Substr;
+use hashbrown::HashMap;
 
 use crate::agents::Others;
 use crate::backend::{Backend, LockGuard, Log};
@@ -67,7 +70,7 @@ pub(crate) struct Writer<T> {
     pub(crate) end: u64,
     pub(crate) next_seq: u64,
     /// What each id that is not visible yet will be.
-    pub(crate) pending: HashMap<Box<str>, Pending<T>>,
+    pub(crate) pending: HashMap<Substr, Pending<T>>,
     pub(crate) ops_since_checkpoint: u64,
     /// After a failed checkpoint: the number of operations before which the next one is not tried.
     pub(crate) checkpoint_not_before: u64,

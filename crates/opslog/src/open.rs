@@ -477,7 +477,7 @@ enum Replayed<T> {
 }
 
 /// Applies a large log to a `state` without a base: another thread reads the lines, checks them and judges them, while this one looks for their documents,
-/// which takes about as long (1,000,000 operations on 100,000 documents: XXX, by one thread YYY).
+/// which takes about as long (1,000,000 operations on 100,000 documents: 1.22 s of CPU time on two cores, by one thread 1.50).
 fn replay_beside_reader<T: Send + Sync>(
     log: &dyn Object,
     start: Start,

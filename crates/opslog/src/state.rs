@@ -13,6 +13,8 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use arcstr::Substr;
+
 use crate::Result;
 use crate::base::Base;
 use crate::document::Stored;
@@ -44,10 +46,10 @@ pub(crate) enum Change<T> {
         /// Whether the id had a document before.
         update: bool,
     },
-    Delete(Box<str>),
+    Delete(Substr),
     /// An agent's set, or delete, to the register of an id.
     Merge {
-        id: Box<str>,
+        id: Substr,
         document: Option<Stored<T>>,
         order: Order,
     },

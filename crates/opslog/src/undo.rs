@@ -5,6 +5,8 @@
 
 use std::sync::atomic::Ordering;
 
+use arcstr::ArcStr;
+
 use crate::commit::{Draft, Drafts, Guard, Intent, poisoned};
 use crate::document::{Document, Stored};
 use crate::engine::{Engine, lock};
@@ -155,7 +157,7 @@ impl<T: Document> Engine<T> {
                 previous_document(&op).map_err(|()| unreadable("its patch does not apply"))?;
             match before {
                 Some(document) => drafts.push(Draft::Set(document)),
-                None => drafts.push(Draft::Delete(op.id.into_owned().into())),
+                None => drafts.push(Draft::Delete(ArcStr::from(op.id).into())),
             }
         }
         // A document that the commit created may have gone to an archive or been lost with damage; there is nothing to delete then.

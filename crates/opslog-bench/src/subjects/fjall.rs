@@ -4,7 +4,7 @@ use std::path::Path;
 
 use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode};
 
-use super::{Durability, Subject, decode, encode};
+use super::{Durability, Found, Subject, decode, encode};
 use crate::Result;
 use crate::documents::Task;
 
@@ -59,12 +59,12 @@ impl Subject for Fjall {
         Ok(Some(decode(&document)?.priority))
     }
 
-    fn count_where(&self, is_wanted: fn(&Task) -> bool) -> Result<usize> {
+    fn filter(&self, is_wanted: fn(&Task) -> bool) -> Result<Found> {
         let mut count = 0;
         for entry in self.documents.iter() {
             count += usize::from(is_wanted(&decode(&entry.value()?)?));
         }
-        Ok(count)
+        Ok(Found::Count(count))
     }
 
     fn for_each(&self, visit: &mut dyn FnMut(&str, &str)) -> Result<()> {

@@ -5,7 +5,7 @@ use std::path::Path;
 use heed::types::{Bytes, Str};
 use heed::{Database, Env, EnvFlags, EnvOpenOptions};
 
-use super::{Durability, Subject, decode, encode};
+use super::{Durability, Found, Subject, decode, encode};
 use crate::Result;
 use crate::documents::Task;
 
@@ -66,13 +66,13 @@ impl Subject for Lmdb {
         Ok(task.map(|task| task.priority))
     }
 
-    fn count_where(&self, is_wanted: fn(&Task) -> bool) -> Result<usize> {
+    fn filter(&self, is_wanted: fn(&Task) -> bool) -> Result<Found> {
         let transaction = self.env.read_txn()?;
         let mut count = 0;
         for entry in self.documents.iter(&transaction)? {
             count += usize::from(is_wanted(&decode(entry?.1)?));
         }
-        Ok(count)
+        Ok(Found::Count(count))
     }
 
     fn for_each(&self, visit: &mut dyn FnMut(&str, &str)) -> Result<()> {

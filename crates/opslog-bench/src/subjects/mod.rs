@@ -10,6 +10,7 @@ pub(crate) mod reference;
 pub(crate) mod sqlite;
 
 use std::path::Path;
+use std::sync::Arc;
 
 use crate::Result;
 use crate::documents::Task;
@@ -46,13 +47,29 @@ pub(crate) trait Subject: Send + Sync {
     fn priority(&self, id: &str) -> Result<Option<u32>>;
 
     /// How many documents are wanted, having fetched and decoded all.
-    fn count_where(&self, is_wanted: fn(&Task) -> bool) -> Result<usize>;
+    fn filter(&self, is_wanted: fn(&Task) -> bool) -> Result<Found>;
 
     /// All ids and documents, as JSON text.
     fn for_each(&self, visit: &mut dyn FnMut(&str, &str)) -> Result<()>;
 
     /// Ends use of the store as its documentation says.
     fn close(self: Box<Self>) -> Result<()>;
+}
+
+/// What a filter found.
+pub(crate) enum Found {
+    Count(usize),
+    /// Dropped after the clock was stopped: the limit and the reference do not count that either.
+    Documents(Vec<Arc<Task>>),
+}
+
+impl Found {
+    pub(crate) fn count(&self) -> usize {
+        match self {
+            Self::Count(count) => *count,
+            Self::Documents(documents) => documents.len(),
+        }
+    }
 }
 
 /// Opens or creates the store of the subject `name` in `directory`.

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use opslog::{Store, StoreBuilder, WriteMode};
 
-use super::{Durability, Subject};
+use super::{Durability, Found, Subject};
 use crate::Result;
 use crate::documents::Task;
 
@@ -43,8 +43,10 @@ impl Subject for Opslog {
         Ok(self.0.get(id)?.map(|task| task.priority))
     }
 
-    fn count_where(&self, is_wanted: fn(&Task) -> bool) -> Result<usize> {
-        Ok(self.0.filter(|task, _id| is_wanted(task))?.len())
+    fn filter(&self, is_wanted: fn(&Task) -> bool) -> Result<Found> {
+        Ok(Found::Documents(
+            self.0.filter(|task, _id| is_wanted(task))?,
+        ))
     }
 
     fn for_each(&self, visit: &mut dyn FnMut(&str, &str)) -> Result<()> {

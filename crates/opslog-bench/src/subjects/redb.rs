@@ -4,7 +4,7 @@ use std::path::Path;
 
 use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
 
-use super::{Durability, Subject, decode, encode};
+use super::{Durability, Found, Subject, decode, encode};
 use crate::Result;
 use crate::documents::Task;
 
@@ -63,13 +63,13 @@ impl Subject for Redb {
         Ok(Some(decode(document.value())?.priority))
     }
 
-    fn count_where(&self, is_wanted: fn(&Task) -> bool) -> Result<usize> {
+    fn filter(&self, is_wanted: fn(&Task) -> bool) -> Result<Found> {
         let table = self.database.begin_read()?.open_table(DOCUMENTS)?;
         let mut count = 0;
         for entry in table.iter()? {
             count += usize::from(is_wanted(&decode(entry?.1.value())?));
         }
-        Ok(count)
+        Ok(Found::Count(count))
     }
 
     fn for_each(&self, visit: &mut dyn FnMut(&str, &str)) -> Result<()> {

@@ -8,7 +8,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use rusqlite::{CachedStatement, Connection, OptionalExtension, params};
 
-use super::{Durability, Subject, decode, encode};
+use super::{Durability, Found, Subject, decode, encode};
 use crate::Result;
 use crate::documents::Task;
 
@@ -76,7 +76,7 @@ impl Subject for Sqlite {
         Ok(task.transpose()?.map(|task| task.priority))
     }
 
-    fn count_where(&self, is_wanted: fn(&Task) -> bool) -> Result<usize> {
+    fn filter(&self, is_wanted: fn(&Task) -> bool) -> Result<Found> {
         let mut count = 0;
         let connection = self.connection();
         let mut statement = connection.prepare_cached("SELECT document FROM documents")?;
@@ -84,7 +84,7 @@ impl Subject for Sqlite {
         while let Some(row) = rows.next()? {
             count += usize::from(is_wanted(&decode(row.get_ref(0)?.as_blob()?)?));
         }
-        Ok(count)
+        Ok(Found::Count(count))
     }
 
     fn for_each(&self, visit: &mut dyn FnMut(&str, &str)) -> Result<()> {
