@@ -30,6 +30,15 @@ export function withWholeArchives(observation, directory) {
   return { ...observation, archives };
 }
 
+/** As `assertSameObservation`, of what the reference's agents wrote: ours merges in logs that the reference has replaced, and folds what it opens for writing. */
+export function assertSameOfAgents(reference, ours, where = "") {
+  assertSame(reference.documents, ours.documents, `documents ${where}`);
+  const known = new Set(reference.operations.map(canonical));
+  const shared = ours.operations.filter((operation) => known.has(canonical(operation)));
+  assertSame(reference.operations, shared, `operations ${where}`);
+  assert.deepEqual(ours.stats.activeRecords, reference.stats.activeRecords, `stats ${where}`);
+}
+
 /** Documents and archives are equal and in order; ours has at least the operations that the reference has. */
 export function assertSameObservation(reference, ours, where = "") {
   assertSame(reference.documents, ours.documents, `documents ${where}`);

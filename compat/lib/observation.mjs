@@ -14,6 +14,9 @@ export async function observe(store, periods) {
   return { documents: await store.entries(), operations, archives, stats: { activeRecords, opsCount, archiveSegments } };
 }
 
+/** How the reference has to open a store to see what all its agents wrote: without an agent id it reads one log only. */
+export const asAgent = { agentId: "observer", checkpointOnClose: false };
+
 /** What an implementation shows of a copy of the directory; the directory stays as it is. */
 export async function observeCopy(client, directory, options = { readOnly: true }) {
   const copy = copyOf(directory);

@@ -32,6 +32,7 @@ pub(crate) struct Options {
     undo_mode: Option<String>,
     residency: Option<String>,
     strict: Option<bool>,
+    agent_id: Option<String>,
 }
 
 pub(crate) fn open(command: &Command) -> Result<RawStore, Failure> {
@@ -52,6 +53,7 @@ pub(crate) fn open(command: &Command) -> Result<RawStore, Failure> {
     builder = given(builder, options.skip_load, StoreBuilder::skip_load);
     builder = given(builder, options.os_buffered, StoreBuilder::os_buffered);
     builder = given(builder, options.strict, StoreBuilder::strict);
+    builder = given(builder, options.agent_id.clone(), StoreBuilder::agent_id);
     builder = given(
         builder,
         options.checkpoint_mode()?,

@@ -5,6 +5,7 @@
     reason = "a test stops where something unexpected happens"
 )]
 
+mod agents;
 mod changes;
 mod documents;
 mod import;
