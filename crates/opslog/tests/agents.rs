@@ -402,3 +402,24 @@ fn agents_in_threads_write_compact_come_and_go_and_lose_nothing() {
     assert_eq!(stamps.len(), operations.len());
     assert!(opslog::verify(directory.path()).unwrap().is_sound());
 }
+
+#[test]
+fn what_an_agent_wrote_and_folded_since_the_last_look_is_seen_by_those_who_did_not_know_it() {
+    for retention in [Retention::All, Retention::None] {
+        let backend = MemoryBackend::new();
+        let a = agent(&backend, "a");
+        let b: Store = Store::builder()
+            .agent_id("b")
+            .history_retention(retention)
+            .open_backend(backend.clone())
+            .unwrap();
+        set(&b, "x", 1);
+        b.compact().unwrap();
+        set(&b, "y", 2);
+        drop(b);
+        let tail = a.tail().unwrap();
+        assert_eq!(tail.rewound, retention == Retention::None);
+        assert_eq!((value(&a, "x"), value(&a, "y")), (Some(1), Some(2)));
+        assert!(a.tail().unwrap().operations.is_empty());
+    }
+}

@@ -6,7 +6,7 @@ use super::{Others, read_agent};
 use crate::commit::Guard;
 use crate::document::{Document, Stored};
 use crate::engine::{Engine, lock};
-use crate::follow::Tail;
+use crate::follow::{Position, Tail};
 use crate::format::manifest::Manifest;
 use crate::merge::Agent;
 use crate::op::{Cursor, Operation};
@@ -47,6 +47,8 @@ impl<T: Document> Engine<T> {
         if !goes_on(&self.manifest(), &manifest) {
             return Ok(None);
         }
+        // Of an agent that came since, everything is new, also what is in a snapshot by now.
+        let beginning = Position::at("", 0, 0, 0);
         let mut next = Others::new();
         let mut found = Vec::new();
         let others_facts = manifest
@@ -54,8 +56,8 @@ impl<T: Document> Engine<T> {
             .filter(|facts| self.agent.as_deref() != Some(&facts.id));
         for facts in others_facts {
             let agent = Agent::from(&*facts.id);
-            let from = others.get(&agent);
-            let read = read_agent(backend, &manifest, facts, from, &mut |line| {
+            let from = others.get(&agent).unwrap_or(&beginning);
+            let read = read_agent(backend, &manifest, facts, Some(from), &mut |line| {
                 found.push(Operation::from_line(line)?);
                 Ok(())
             })?;
