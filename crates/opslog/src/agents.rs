@@ -26,7 +26,7 @@ use crate::options::{Options, Residency};
 use crate::state::State;
 use crate::{Error, Result, paths};
 
-pub(crate) use join::{fold_all, no_longer_named, open};
+pub(crate) use join::{fold_all, may_go, no_longer_named, open};
 
 /// How far each agent's log was read.
 pub(crate) type Others = BTreeMap<Agent, Position>;

@@ -724,7 +724,7 @@ fn remove_leftovers<T>(backend: &dyn Backend, loaded: &Loaded<T>) {
                 || loaded.ours
                     && paths::parse_archive(&name).is_some_and(|(_, merged)| merged.is_some())
                     && !manifest.archive_segments.contains(&name);
-            if superseded || paths::is_temporary(&name) {
+            if superseded && agents::may_go(backend, &name) || paths::is_temporary(&name) {
                 discard(backend, &name);
             }
         }

@@ -22,7 +22,7 @@ use crate::open::{
     Loaded, LogDamage, check_version, create, keep_damaged_bytes, load_all, load_consistent,
     missing_file_is_damage, named_paths, no_store, read_manifest, report,
 };
-use crate::oplog::{self, Start};
+use crate::oplog::{self, Lines, Start};
 use crate::options::{Options, Residency, WriteMode};
 use crate::sealed::MERGES_MAX;
 use crate::state::Stamps;
@@ -555,6 +555,28 @@ fn began(name: &str) -> Option<u64> {
 /// under the hands of who has just made it.
 const YOUNG_MS: u64 = 60_000;
 
+/// Whether a file that no manifest names may be removed: an agent's log that holds something is kept, whoever's it is.
+pub(crate) fn may_go(backend: &dyn Backend, name: &str) -> bool {
+    if paths::parse_agent_ops(name).is_none() {
+        return true;
+    }
+    let is_blank = || -> Result<bool> {
+        let log = backend.open(name)?;
+        Ok(Lines::new(&*log, 0).next()?.is_none())
+    };
+    match is_blank() {
+        Ok(true) => true,
+        Ok(false) => {
+            tracing::warn!(
+                name,
+                "an agent's log that the manifest does not name holds operations; it is kept, and not read"
+            );
+            false
+        }
+        Err(_) => false,
+    }
+}
+
 /// What the manifest `before` names and the one `after` it does not.
 pub(crate) fn no_longer_named(before: &Manifest, after: &Manifest) -> Vec<String> {
     let after: BTreeSet<&str> = named_paths(after).collect();
@@ -585,7 +607,7 @@ impl Garbage {
         let unnamed: Vec<String> = self
             .0
             .into_iter()
-            .filter(|name| !named.contains(&**name))
+            .filter(|name| !named.contains(&**name) && may_go(backend, name))
             .collect();
         discard_all(backend, &unnamed);
     }
