@@ -7,8 +7,6 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Instant;
 
-use jiff::Timestamp;
-
 use crate::backend::Backend;
 use crate::checkpoint::{Change, discard, next_free, write_snapshot};
 use crate::document::{Document, Stored};
@@ -31,7 +29,7 @@ impl<T: Document> Engine<T> {
                 paths::validate_period(name)?;
                 name.to_owned()
             }
-            None => time::quarter(Timestamp::now()),
+            None => time::quarter(time::now()),
         };
         if self.agent.is_some() {
             return self.archive_as_agent(&period, predicate);
@@ -133,7 +131,7 @@ impl<T: Document> Engine<T> {
         let bytes = archive::encode(
             manifest.version,
             period,
-            &time::format_timestamp(Timestamp::now()),
+            &time::format_timestamp(time::now()),
             documents
                 .iter()
                 .map(|(id, data)| (id.as_str(), data.as_str())),

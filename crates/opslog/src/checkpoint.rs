@@ -22,6 +22,7 @@ use crate::oplog::{self, LogLine, Outcome, Start};
 use crate::options::{Residency, Retention};
 use crate::sealed::{self, Merged};
 use crate::state::Stamps;
+use crate::testing::{self, Bug, is_planted};
 use crate::{Error, ErrorKind, Result, paths, time};
 
 const WRITE_PIECE: usize = 1 << 20;
@@ -162,7 +163,7 @@ impl<T: Document> Engine<T> {
         new_files.push(log_name.clone());
         let old = self.manifest();
         let cost = CheckpointCost {
-            millis: u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX),
+            millis: time::milliseconds_since(began),
             bytes: snapshot.facts.bytes,
         };
         let (next, dropped) = next_manifest(
@@ -255,7 +256,7 @@ pub(crate) fn write_snapshot<T>(
     residency: Residency,
     documents: impl Iterator<Item = Result<Stored<T>>>,
 ) -> Result<NewSnapshot> {
-    let now = Timestamp::now();
+    let now = time::now();
     let (name, mut file) = next_free(before, |milliseconds| {
         let name = paths::snapshot(milliseconds);
         backend.create(&name).map(|file| (name, file))
@@ -400,7 +401,7 @@ pub(crate) fn copy_ops(
         seen(line);
         Ok(())
     })?;
-    if !bytes.is_empty() {
+    if !bytes.is_empty() && !is_planted(Bug::CheckpointDropsTail) {
         log.append(&bytes)?;
         log.sync()?;
     }
@@ -422,7 +423,7 @@ pub(crate) fn create_log(
 /// Creates something exclusively under the first free number of milliseconds from now on, and behind `before`: a name is never used twice, or a
 /// reader that holds an older manifest would take one file for another.
 pub(crate) fn next_free<R>(before: Option<u64>, create: impl FnMut(u64) -> Result<R>) -> Result<R> {
-    let now = u64::try_from(Timestamp::now().as_millisecond()).unwrap_or(0);
+    let now = u64::try_from(time::now().as_millisecond()).unwrap_or(0);
     paths::next_free(before.map_or(now, |before| now.max(before + 1)), create)
 }
 
@@ -436,7 +437,7 @@ fn next_manifest(
     log_name: &str,
     cost: CheckpointCost,
 ) -> (Manifest, Vec<String>) {
-    let now = time::format_timestamp(Timestamp::now());
+    let now = time::format_timestamp(time::now());
     let mut ours = old.ours.clone().unwrap_or_default();
     let mut dropped = match change.merged {
         Some(merged) => sealed::replace(&mut ours.sealed, &merged),
@@ -504,7 +505,7 @@ pub(crate) fn retain(sealed: &mut Vec<SealedLog>, retention: &Retention) -> Vec<
         Retention::All => 0,
         Retention::None => sealed.len(),
         Retention::Age(age) => {
-            let oldest = Timestamp::now().checked_sub(*age).unwrap_or(Timestamp::MIN);
+            let oldest = time::now().checked_sub(*age).unwrap_or(Timestamp::MIN);
             sealed.partition_point(|log| {
                 time::parse_timestamp(&log.sealed_at).is_some_and(|at| at < oldest)
             })
@@ -524,10 +525,13 @@ pub(crate) fn retain(sealed: &mut Vec<SealedLog>, retention: &Retention) -> Vec<
 /// Sixteen hexadecimal digits that no other manifest has.
 pub(crate) fn nonce() -> String {
     use std::hash::{BuildHasher, Hasher};
-    let random = std::collections::hash_map::RandomState::new()
-        .build_hasher()
-        .finish();
-    format!("{random:016x}")
+    let random = || {
+        std::collections::hash_map::RandomState::new()
+            .build_hasher()
+            .finish()
+    };
+    let number = testing::next_number().unwrap_or_else(random);
+    format!("{number:016x}")
 }
 
 pub(crate) fn put_manifest(backend: &dyn Backend, manifest: &Manifest) -> Result<()> {

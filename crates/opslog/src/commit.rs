@@ -22,6 +22,7 @@ use crate::format::op_line::{self, BatchMark, OpKind, OpLine, Origin, Prev};
 use crate::merge::{Agent, Order, Register, Stamp};
 use crate::options::{CheckpointMode, Residency, WriteMode};
 use crate::state::Change;
+use crate::testing::{Bug, is_planted};
 use crate::{Error, ErrorKind, Result, delta, time};
 
 /// How long a leader waits for those who wrote with the last group. A sync takes a few times as long.
@@ -321,7 +322,7 @@ impl<T: Document> Engine<T> {
         };
         drop(writer);
         let result = write(&mut *log, &group.bytes);
-        if result.is_ok() {
+        if result.is_ok() || is_planted(Bug::FailedCommitVisible) {
             self.publish(&mut group);
         }
         let mut writer = lock(&self.writer);
@@ -455,7 +456,7 @@ impl<T: Document> Engine<T> {
             Err(WriteFailure::Unknown(error)) => {
                 let poison = poisoned(&error);
                 writer.fail_all(group, &poison);
-                writer.poison = Some(poison);
+                writer.poison = (!is_planted(Bug::FailedSyncForgotten)).then_some(poison);
             }
         }
     }
@@ -724,7 +725,7 @@ impl<T> Writer<T> {
 
     /// The time of a new operation; it never goes back, so that `ops` by time misses none.
     fn tick(&mut self) -> Arc<str> {
-        let now = Timestamp::now().as_millisecond();
+        let now = time::now().as_millisecond();
         if now > self.last_millisecond || self.last_time.is_empty() {
             self.last_millisecond = self.last_millisecond.max(now);
             let time = Timestamp::from_millisecond(self.last_millisecond);

@@ -283,7 +283,7 @@ impl Error {
             std::io::ErrorKind::ReadOnlyFilesystem => {
                 "; the file system is read-only, so open the store read-only"
             }
-            _ => "",
+            _ => "; look into the system's log for what is wrong with the disk, and try again",
         };
         Self::new(kind, format!("cannot {doing}: {source}{advice}"))
             .at_path(path)

@@ -23,6 +23,8 @@
 //! [`Store`] has the calls, [`StoreBuilder`] the options, [`WriteMode`] says what a crash can take, [`Backend`] is what a storage of one's own must do.
 
 pub mod backend;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
 
 mod agents;
 mod archive;
@@ -57,6 +59,8 @@ mod state;
 mod stats;
 mod store;
 mod stream;
+#[cfg(not(any(test, feature = "testing")))]
+mod testing;
 mod time;
 mod undo;
 mod validate;

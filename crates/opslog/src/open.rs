@@ -6,8 +6,6 @@
 use std::sync::{Arc, mpsc};
 use std::thread;
 
-use jiff::Timestamp;
-
 use crate::agents::{self, Others};
 use crate::backend::{Backend, Log, Object};
 use crate::checkpoint::{create_log, discard, nonce, put_manifest, write_snapshot};
@@ -327,7 +325,7 @@ pub(crate) fn create(backend: &dyn Backend, options: &Options) -> Result<Manifes
     let residency = options.residency;
     let snapshot = write_snapshot::<()>(backend, None, version, residency, std::iter::empty())?;
     let (log_name, _log) = create_log(backend, None)?;
-    let now = time::format_timestamp(Timestamp::now());
+    let now = time::format_timestamp(time::now());
     let manifest = Manifest {
         version,
         current_snapshot: snapshot.name,

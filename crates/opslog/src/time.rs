@@ -2,9 +2,26 @@
 //!
 //! Every operation carries one, so writing and reading this one form is done by hand; any other ISO 8601 form is left to jiff.
 
+use std::time::Instant;
+
 use jiff::Timestamp;
 
+use crate::testing;
+
 const MILLISECONDS_PER_DAY: i64 = 86_400_000;
+
+/// The present time.
+pub(crate) fn now() -> Timestamp {
+    testing::frozen_time().unwrap_or_else(Timestamp::now)
+}
+
+/// How long ago `began` was.
+pub(crate) fn milliseconds_since(began: Instant) -> u64 {
+    match testing::frozen_time() {
+        Some(_) => 0,
+        None => u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX),
+    }
+}
 
 /// The text of `timestamp`.
 pub(crate) fn format_timestamp(timestamp: Timestamp) -> String {

@@ -7,8 +7,6 @@ use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
 use std::time::Instant;
 
-use jiff::Timestamp;
-
 use super::Others;
 use super::join::{
     Garbage, SWAPS, busy, create_agent_log, finish, read_version, replace_log, swap,
@@ -423,7 +421,7 @@ impl<T: Document> Engine<T> {
         ours.snapshot = replacement.snapshot.facts;
         ours.stamps = Some(replacement.stamps);
         ours.checkpoint = Some(CheckpointCost {
-            millis: u64::try_from(picture.began.elapsed().as_millis()).unwrap_or(u64::MAX),
+            millis: time::milliseconds_since(picture.began),
             bytes: replacement.snapshot.facts.bytes,
         });
         if let Some(archives) = &replacement.archives {
@@ -435,7 +433,7 @@ impl<T: Document> Engine<T> {
                 .collect();
         }
         next.stats.active_records = replacement.snapshot.facts.documents;
-        next.stats.last_checkpoint = time::format_timestamp(Timestamp::now());
+        next.stats.last_checkpoint = time::format_timestamp(time::now());
         next.current_snapshot.clone_from(&replacement.snapshot.name);
         finish(&mut next);
         Some((next, dropped))

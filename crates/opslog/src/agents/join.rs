@@ -6,8 +6,6 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use jiff::Timestamp;
-
 use super::Others;
 use crate::backend::{Backend, Expected, LockGuard, Log, Version};
 use crate::checkpoint::{
@@ -371,7 +369,7 @@ pub(super) fn replace_log(
     log: Option<&str>,
     clock: Option<u64>,
 ) {
-    let now = time::format_timestamp(Timestamp::now());
+    let now = time::format_timestamp(time::now());
     if let Some(old) = &facts.log
         && facts.folded > facts.seq
     {
@@ -426,7 +424,7 @@ pub(crate) fn fold_all<T: Document>(
     stamps: bool,
 ) -> Result<(Manifest, Vec<String>)> {
     let old = &loaded.manifest;
-    let now = time::format_timestamp(Timestamp::now());
+    let now = time::format_timestamp(time::now());
     let mut ours = old.ours.clone().unwrap_or_default();
     let mut seal =
         |log: &str, position: &Position, first: u64, agent: Option<&str>| -> Result<()> {

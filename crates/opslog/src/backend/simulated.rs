@@ -245,6 +245,12 @@ impl SimulatedDisk {
         self.state().clock += time;
     }
 
+    /// A number for what is on the disk, as one sees it live: names and contents, but for lock files and for the numbers in the names of temporary
+    /// files, which mean nothing.
+    pub fn fingerprint(&self) -> u64 {
+        self.state().disk.fingerprint()
+    }
+
     /// The live content of a file, if there is one.
     pub fn content(&self, path: impl AsRef<Path>) -> Option<Vec<u8>> {
         let state = self.state();

@@ -4,6 +4,8 @@ use crate::Result;
 use crate::backend::Object;
 
 const PIECE: usize = 1 << 20;
+/// Most logs are short, and a megabyte of zeros costs more than reading them.
+const FIRST_PIECE: usize = 16 << 10;
 
 /// Reads lines one after the other from `position` on.
 pub(crate) struct Lines<'o> {
@@ -92,17 +94,16 @@ impl<'o> Lines<'o> {
     /// Reads another piece behind what is there; returns by how much the present content moved to the front.
     fn read_on(&mut self) -> Result<usize> {
         let moved = self.start;
+        let was_full = self.filled == self.buffer.len();
         self.buffer.copy_within(self.start..self.filled, 0);
         self.filled -= moved;
         self.start = 0;
         self.base += moved as u64;
-        if self.buffer.len() - self.filled < PIECE / 2 {
+        if self.buffer.is_empty() {
+            self.buffer = vec![0; FIRST_PIECE];
+        } else if was_full && self.buffer.len() - self.filled < PIECE / 2 {
             // A line longer than the buffer doubles it; else this happens once.
-            match self.filled {
-                // The allocator has zeros for nothing; filling with them is slow where tests are not optimised.
-                0 => self.buffer = vec![0; PIECE],
-                _ => self.buffer.resize((self.buffer.len() * 2).max(PIECE), 0),
-            }
+            self.buffer.resize((self.buffer.len() * 2).max(PIECE), 0);
         }
         let free = self.buffer.get_mut(self.filled..).unwrap_or_default();
         let read = self.object.read_at(self.base + self.filled as u64, free)?;

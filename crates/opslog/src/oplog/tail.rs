@@ -23,6 +23,7 @@ use std::ops::Range;
 use crate::Result;
 use crate::backend::Object;
 use crate::format::op_line::{self, BatchMark, Flaw, OpLine};
+use crate::testing::{Bug, is_planted};
 
 use super::{Lines, LogLine};
 
@@ -256,7 +257,9 @@ impl Judge {
     /// Where the spot is, if `op` was written after what is there had been synced.
     fn contradicted_spot(&self, op: &OpLine<'_>) -> Option<u64> {
         let spot = self.spot.as_ref()?;
-        let same_write = !self.sealed && op.at.is_some_and(|at| at <= spot.offset);
+        let same_write = !self.sealed
+            && op.at.is_some_and(|at| at <= spot.offset)
+            && !is_planted(Bug::LinesBehindTearKept);
         (!same_write).then_some(spot.offset)
     }
 
@@ -338,7 +341,8 @@ impl Judge {
         self.end = end;
         // The reference's lines do not say; it syncs nothing, so no sync of theirs can have failed.
         self.last_write = op.at.unwrap_or(end);
-        let Some(BatchMark { index, count }) = op.batch else {
+        let batch = op.batch.filter(|_| !is_planted(Bug::TornBatchApplied));
+        let Some(BatchMark { index, count }) = batch else {
             self.leave_out_batch("its last lines are missing");
             self.count += 1;
             return sink(&LogLine {

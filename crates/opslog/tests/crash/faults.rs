@@ -4,12 +4,12 @@
 //! opened again, and holds what was acknowledged.
 
 use opslog::backend::{CallKind, Fault, SimulatedDisk, seeded};
-use opslog::{Error, ErrorKind, Store, WriteMode};
+use opslog::{Error, ErrorKind, Store};
 use serde_json::json;
 
+use super::explore::{check, check_again, dump, freeze};
 use super::model::{Documents, Model, documents, look};
-use super::script::{CALLS, Call, Config, Plan, prepared, prepared_with_many_logs};
-use super::{check, content};
+use super::script::{Base, CALLS, Call, Config, Plan};
 
 /// What can go wrong at a call of this kind.
 fn faults(kind: CallKind) -> Vec<Fault> {
@@ -20,7 +20,9 @@ fn faults(kind: CallKind) -> Vec<Fault> {
             faults.extend([1, 100, 513].map(Fault::ShortWrite));
         }
         CallKind::CreateDir | CallKind::Create | CallKind::HardLink => faults.push(Fault::Enospc),
-        CallKind::SyncData | CallKind::SyncAll => faults.push(Fault::SyncFailure),
+        CallKind::SyncData | CallKind::SyncAll => {
+            faults.extend([Fault::Enospc, Fault::SyncFailure]);
+        }
         _ => {}
     }
     faults
@@ -28,7 +30,6 @@ fn faults(kind: CallKind) -> Vec<Fault> {
 
 /// A script with one call that fails.
 struct Case<'a> {
-    base: &'a (SimulatedDisk, Model),
     script: &'a [Call],
     config: Config,
     call: usize,
@@ -104,6 +105,9 @@ impl Driver<'_> {
             return Err(format!("this must not show: {error:?}"));
         }
         counts.failed += 1;
+        if error.path().is_none() || !error.message().contains("; ") {
+            return Err(format!("it does not say where, or what to do: {error:?}"));
+        }
         let Some(store) = self.store.clone() else {
             // A failed open, or a failed close: the lock is free, and what was acknowledged is there.
             return self.reopen(plan).map(|()| false);
@@ -122,7 +126,7 @@ impl Driver<'_> {
         allowed.extend([self.model.clone(), plan.after.clone()]);
         for seed in 0..4 {
             let state = self.disk.crash_state(seeded(seed));
-            check(&state, &allowed, self.case.config, false)
+            check(&state, &allowed, self.case.config)
                 .map_err(|reason| format!("a power cut after the failed sync: {reason}"))?;
         }
         if self.case.call.is_multiple_of(2) {
@@ -231,25 +235,26 @@ impl Driver<'_> {
         let expected = [self.model.clone()];
         for seed in 0..2 {
             let state = self.disk.crash_state(seeded(seed));
-            check(&state, &expected, config, false)
+            check(&state, &expected, config)
                 .map_err(|reason| format!("a power cut at the end: {reason}"))?;
         }
         if self.case.call.is_multiple_of(2) {
             store.close().map_err(said("the last close"))?;
         }
         drop(store);
-        check(&self.disk, &expected, config, true)
-            .map_err(|reason| format!("at last: {reason}"))?;
-        Ok(())
+        check(&self.disk, &expected, config)
+            .and_then(|found| check_again(&self.disk, found, config, true))
+            .map_err(|reason| format!("at last: {reason}"))
     }
 }
 
 /// All calls of the undisturbed script, from the open on.
-fn calls_of(base: &(SimulatedDisk, Model), script: &[Call], config: Config) -> Vec<CallKind> {
-    let disk = base.0.killed();
+fn calls_of(base: Base, script: &[Call], config: Config) -> Vec<CallKind> {
+    let (disk, mut model) = base.prepared().clone();
+    let disk = disk.killed();
     disk.record();
     let mut store = None;
-    let mut model = base.1.clone();
+    freeze(1_000);
     for (number, call) in std::iter::once(&Call::Flush).chain(script).enumerate() {
         let plan = Plan::new(*call, 10 * number, &model, config);
         plan.run(&mut store, &disk, config).expect("nothing fails");
@@ -261,57 +266,50 @@ fn calls_of(base: &(SimulatedDisk, Model), script: &[Call], config: Config) -> V
 }
 
 fn each_fault(
-    base: &(SimulatedDisk, Model),
+    base: Base,
     script: &[Call],
     config: Config,
     skip: usize,
     counts: &mut Counts,
-) {
-    for (call, kind) in calls_of(base, script, config)
-        .into_iter()
-        .enumerate()
-        .skip(skip)
-    {
+) -> Checked {
+    let calls = calls_of(base, script, config).into_iter().enumerate();
+    for (call, kind) in calls.skip(skip) {
         for fault in faults(kind) {
             let case = Case {
-                base,
                 script,
                 config,
                 call,
                 fault,
             };
-            let disk = case.base.0.killed();
+            let (disk, model) = base.prepared().clone();
+            let disk = disk.killed();
             disk.fail(call, fault);
+            freeze(1_000);
             let mut driver = Driver {
                 case: &case,
                 disk: disk.clone(),
                 store: None,
-                model: case.base.1.clone(),
+                model,
                 older: Vec::new(),
             };
-            if let Err(reason) = driver.run(counts) {
-                drop(driver);
-                let names: Vec<_> = content(&disk).into_iter().map(|(path, _)| path).collect();
-                panic!(
-                    "{script:?} with {config:?}, {fault:?} at call {call} ({kind:?}): {reason}\n{names:?}"
-                );
-            }
+            driver.run(counts).map_err(|reason| {
+                driver.store = None;
+                format!(
+                    "{script:?} on {base:?} with {config:?}, {fault:?} at call {call} ({kind:?}): {reason}\n{}",
+                    dump(&disk)
+                )
+            })?;
         }
     }
+    Ok(())
 }
 
-#[test]
-fn failure_of_any_call_leaves_no_trace_or_poisons_the_store() {
-    let base = prepared();
-    let opening = calls_of(&base, &[], Config::immediate()).len();
-    let mut counts = Counts::default();
-    each_fault(&base, &[], Config::immediate(), 0, &mut counts);
-    // `Async` writes as `Group` does, but for the thread that it wakes, and here it wakes none.
-    let configs = Config::all();
-    let configs = configs
-        .iter()
-        .filter(|config| !matches!(config.mode, WriteMode::Async { .. }));
-    for config in configs.copied() {
+/// The scripts of the suite: an open, then each call in each way to open a store.
+fn each_script(counts: &mut Counts) -> Checked {
+    let base = Base::Used;
+    let opening = |config| calls_of(base, &[], config).len();
+    for config in Config::all() {
+        each_fault(base, &[], config, 0, counts)?;
         for call in CALLS {
             // Where it is buffered, a write meets the disk at the flush.
             let script = if config.is_immediate() {
@@ -319,8 +317,24 @@ fn failure_of_any_call_leaves_no_trace_or_poisons_the_store() {
             } else {
                 vec![Call::Create, call, Call::Flush]
             };
-            each_fault(&base, &script, config, opening, &mut counts);
+            each_fault(base, &script, config, opening(config), counts)?;
         }
+    }
+    each_fault(Base::Empty, &[Call::Create], Config::immediate(), 0, counts)
+}
+
+/// Runs the suite with a flaw planted on this thread; returns how many cases it took to find something, and what.
+pub(crate) fn find() -> (usize, Option<String>) {
+    let mut counts = Counts::default();
+    let found = each_script(&mut counts).err();
+    (counts.cases, found)
+}
+
+#[test]
+fn failure_of_any_call_leaves_no_trace_or_poisons_the_store() {
+    let mut counts = Counts::default();
+    if let Err(failure) = each_script(&mut counts) {
+        panic!("{failure}");
     }
     eprintln!(
         "faults: {} cases, {} succeeded all the same, {} failed, {} poisoned",
@@ -330,10 +344,11 @@ fn failure_of_any_call_leaves_no_trace_or_poisons_the_store() {
 
 #[test]
 fn failure_while_replaced_logs_are_merged_loses_no_history() {
-    let base = prepared_with_many_logs();
-    let config = Config::immediate();
-    let opening = calls_of(&base, &[], config).len();
+    let (base, config) = (Base::ManyLogs, Config::immediate());
+    let opening = calls_of(base, &[], config).len();
     let mut counts = Counts::default();
-    each_fault(&base, &[Call::Compact], config, opening, &mut counts);
+    if let Err(failure) = each_fault(base, &[Call::Compact], config, opening, &mut counts) {
+        panic!("{failure}");
+    }
     eprintln!("merges: {} cases, {} failed", counts.cases, counts.failed);
 }

@@ -1,12 +1,14 @@
 //! Scripts of store calls, made on a store and on the model at once.
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use opslog::backend::{FileSystem, FsBackend, SimulatedDisk};
-use opslog::{CheckpointMode, Result, Store, UndoMode, WriteMode};
+use opslog::{CheckpointMode, Residency, Result, Store, UndoMode, WriteMode};
 use serde_json::{Value, json};
 
+use super::explore::freeze;
+use super::flawed::{self, Flawed};
 use super::model::{Model, migrated};
 
 /// A call of a script.
@@ -29,9 +31,12 @@ pub(crate) enum Call {
     Reopen,
     /// Closes and opens as the next version.
     Migrate,
+    /// A checkpoint during which a new document is set.
+    CompactBeside,
 }
 
-pub(crate) const CALLS: [Call; 10] = [
+/// Those that the sequences are made of.
+pub(crate) const CALLS: [Call; 11] = [
     Call::Create,
     Call::Update,
     Call::Delete,
@@ -42,6 +47,7 @@ pub(crate) const CALLS: [Call; 10] = [
     Call::Flush,
     Call::Reopen,
     Call::Migrate,
+    Call::CompactBeside,
 ];
 
 pub(crate) const PERIOD: &str = "2020-Q1";
@@ -52,6 +58,7 @@ pub(crate) struct Config {
     pub(crate) mode: WriteMode,
     pub(crate) undo: UndoMode,
     pub(crate) os_buffered: bool,
+    pub(crate) residency: Residency,
 }
 
 impl Config {
@@ -60,6 +67,7 @@ impl Config {
             mode: WriteMode::Immediate,
             undo: UndoMode::Truncate,
             os_buffered: false,
+            residency: Residency::Memory,
         }
     }
 
@@ -76,10 +84,14 @@ impl Config {
                 all.push(Self {
                     mode,
                     undo,
-                    os_buffered: false,
+                    ..Self::immediate()
                 });
             }
         }
+        all.push(Self {
+            residency: Residency::OnDemand { cache_bytes: 1024 },
+            ..Self::immediate()
+        });
         all
     }
 
@@ -93,13 +105,14 @@ impl Config {
         version: Option<u32>,
         checkpoint_on_close: bool,
     ) -> Result<Store> {
-        let backend = FsBackend::on(Arc::new(file_system), "/store")
+        let backend = FsBackend::on(Arc::new(Flawed::on(file_system)), "/store")
             .with_padding(512, 512)
             .with_os_buffered(self.os_buffered);
         let builder = Store::<Value>::builder()
             .write_mode(self.mode)
             .undo_mode(self.undo)
             .os_buffered(self.os_buffered)
+            .residency(self.residency)
             .checkpoint_mode(CheckpointMode::Blocking)
             .checkpoint_threshold(1000)
             .checkpoint_on_close(checkpoint_on_close)
@@ -170,7 +183,7 @@ impl Plan {
                 after.undo(config.undo);
                 Action::Undo
             }
-            (Call::Compact, _) => {
+            (Call::Compact | Call::CompactBeside, _) => {
                 after.seal();
                 Action::Compact
             }
@@ -199,6 +212,15 @@ impl Plan {
             after,
             durable,
             action,
+        }
+    }
+
+    /// A checkpoint that leaves this.
+    pub(crate) fn compact(after: Model) -> Self {
+        Self {
+            after,
+            durable: true,
+            action: Action::Compact,
         }
     }
 
@@ -247,30 +269,47 @@ fn document(number: usize) -> Value {
     json!({"number": number, "text": text, "same": "in all of them"})
 }
 
-/// A disk with a store that has a snapshot, a sealed log, an active log and an archive segment.
-pub(crate) fn prepared() -> (SimulatedDisk, Model) {
-    prepared_by(&[
-        Call::Create,
-        Call::Create,
-        Call::Create,
-        Call::Archive,
-        Call::Create,
-        Call::Batch,
-        Call::Create,
-        Call::Compact,
-        Call::Update,
-        Call::Create,
-    ])
+/// The disk on which a script begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Base {
+    /// Nothing.
+    Empty,
+    /// A store that has a snapshot, a sealed log, an active log and an archive segment.
+    Used,
+    /// A store whose next checkpoint merges replaced logs.
+    ManyLogs,
 }
 
-/// A disk with a store whose next checkpoint merges replaced logs.
-pub(crate) fn prepared_with_many_logs() -> (SimulatedDisk, Model) {
-    let mut calls = Vec::new();
-    for _ in 0..16 {
-        calls.extend([Call::Batch, Call::Compact]);
+impl Base {
+    /// The disk, and what is on it.
+    pub(crate) fn prepared(self) -> &'static (SimulatedDisk, Model) {
+        static USED: LazyLock<(SimulatedDisk, Model)> = LazyLock::new(|| {
+            prepared_by(&[
+                Call::Create,
+                Call::Create,
+                Call::Create,
+                Call::Archive,
+                Call::Create,
+                Call::Batch,
+                Call::Create,
+                Call::Compact,
+                Call::Update,
+                Call::Create,
+            ])
+        });
+        static MANY_LOGS: LazyLock<(SimulatedDisk, Model)> = LazyLock::new(|| {
+            let mut calls = [Call::Batch, Call::Compact].repeat(16);
+            calls.push(Call::Create);
+            prepared_by(&calls)
+        });
+        static EMPTY: LazyLock<(SimulatedDisk, Model)> =
+            LazyLock::new(|| (SimulatedDisk::new(), Model::default()));
+        match self {
+            Self::Empty => &EMPTY,
+            Self::Used => &USED,
+            Self::ManyLogs => &MANY_LOGS,
+        }
     }
-    calls.push(Call::Create);
-    prepared_by(&calls)
 }
 
 fn prepared_by(calls: &[Call]) -> (SimulatedDisk, Model) {
@@ -278,11 +317,15 @@ fn prepared_by(calls: &[Call]) -> (SimulatedDisk, Model) {
     let config = Config::immediate();
     let mut model = Model::default();
     let mut store = None;
+    // Whoever comes first may have a flaw planted.
+    let flaw = flawed::plant(None);
+    freeze(0);
     for (number, call) in [&[Call::Flush], calls].concat().into_iter().enumerate() {
         let plan = Plan::new(call, 1000 + 10 * number, &model, config);
         plan.run(&mut store, &disk, config).expect("nothing fails");
         model = plan.after;
     }
     drop(store);
+    flawed::plant(flaw);
     (disk.killed(), model)
 }

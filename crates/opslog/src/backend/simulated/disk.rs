@@ -9,6 +9,10 @@ use std::path::{Component, Path};
 use std::sync::Arc;
 use std::time::Duration;
 
+use twox_hash::XxHash3_64;
+
+use crate::paths;
+
 /// Answers one of `0..n`, for `n` of at least 2: which way the crash went.
 pub(super) type Choose<'a> = &'a mut dyn FnMut(usize) -> usize;
 
@@ -123,6 +127,33 @@ impl Disk {
             Node::File(content) => content.pending.len(),
         });
         counts.sum()
+    }
+
+    /// A hash of all live names and contents.
+    pub(super) fn fingerprint(&self) -> u64 {
+        self.hash_folder(0, 0)
+    }
+
+    fn hash_folder(&self, node: NodeId, seed: u64) -> u64 {
+        let names = self
+            .folder(node)
+            .into_iter()
+            .flat_map(|folder| &folder.live);
+        names.fold(seed, |hash, (name, node)| {
+            if name.ends_with("lock") || name.starts_with(paths::LOCK) {
+                return hash;
+            }
+            // `<name>.<process>-<number>.tmp`
+            let name = match name.strip_suffix(".tmp") {
+                Some(temporary) => temporary.rsplit_once('.').map_or("", |(name, _)| name),
+                None => name,
+            };
+            let hash = XxHash3_64::oneshot_with_seed(hash, name.as_bytes());
+            match self.nodes.get(*node) {
+                Some(Node::File(content)) => XxHash3_64::oneshot_with_seed(hash, &content.live),
+                _ => XxHash3_64::oneshot_with_seed(self.hash_folder(*node, hash), b"/"),
+            }
+        })
     }
 
     pub(super) fn find(&self, path: &Path) -> io::Result<NodeId> {
