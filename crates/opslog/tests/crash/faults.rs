@@ -4,24 +4,30 @@
 //! opened again, and holds what was acknowledged.
 
 use opslog::backend::{CallKind, Fault, SimulatedDisk, seeded};
-use opslog::{Error, ErrorKind, Store};
+use opslog::{Error, ErrorKind, Store, testing};
 use serde_json::json;
 
 use super::explore::{check, check_again, dump, freeze};
 use super::model::{Documents, Model, documents, look};
 use super::script::{Base, CALLS, Call, Config, Plan};
 
-/// What can go wrong at a call of this kind.
-fn faults(kind: CallKind) -> Vec<Fault> {
-    let mut faults = vec![Fault::Eio, Fault::Eintr];
+/// What can go wrong at a call of this kind, and at those that follow it.
+fn faults(kind: CallKind) -> Vec<Vec<Fault>> {
+    let mut faults = vec![vec![Fault::Eio], vec![Fault::Eintr]];
     match kind {
         CallKind::Write => {
-            faults.push(Fault::Enospc);
-            faults.extend([1, 100, 513].map(Fault::ShortWrite));
+            faults.push(vec![Fault::Enospc]);
+            for count in [1, 100, 300, 513] {
+                faults.push(vec![Fault::ShortWrite(count)]);
+                faults.push(vec![Fault::ShortWrite(count), Fault::Eio]);
+            }
+            faults.push(vec![Fault::ShortWrite(300), Fault::Enospc, Fault::Enospc]);
         }
-        CallKind::CreateDir | CallKind::Create | CallKind::HardLink => faults.push(Fault::Enospc),
+        CallKind::CreateDir | CallKind::Create | CallKind::HardLink => {
+            faults.push(vec![Fault::Enospc]);
+        }
         CallKind::SyncData | CallKind::SyncAll => {
-            faults.extend([Fault::Enospc, Fault::SyncFailure]);
+            faults.extend([vec![Fault::Enospc], vec![Fault::SyncFailure]]);
         }
         _ => {}
     }
@@ -33,7 +39,7 @@ struct Case<'a> {
     script: &'a [Call],
     config: Config,
     call: usize,
-    fault: Fault,
+    faults: &'a [Fault],
 }
 
 /// How the case went on.
@@ -85,7 +91,9 @@ impl Driver<'_> {
                 plan.run(&mut self.store, &self.disk, config)
                     .map_err(said("once more"))?;
             }
-            if plan.durable {
+            // A buffered undo that the storage refuses is accepted all the same, as a write is, and the next caller is told.
+            let may_be_buffered = call == Call::Undo && !config.is_immediate();
+            if plan.durable && !may_be_buffered {
                 self.older.clear();
             } else {
                 self.older.push(self.model.clone());
@@ -101,7 +109,8 @@ impl Driver<'_> {
 
     /// Judges a failure; says whether the call is to be made again.
     fn accept_failure(&mut self, plan: &Plan, error: &Error, counts: &mut Counts) -> Checked<bool> {
-        if matches!(self.case.fault, Fault::Eintr | Fault::ShortWrite(_)) {
+        let harmless = |fault: &Fault| matches!(fault, Fault::Eintr | Fault::ShortWrite(_));
+        if self.case.faults.iter().all(harmless) {
             return Err(format!("this must not show: {error:?}"));
         }
         counts.failed += 1;
@@ -118,17 +127,12 @@ impl Driver<'_> {
             }
             drop(store);
             self.is_seen("after the failed call")?;
+            self.survives_power_cut(&[])?;
             return Ok(true);
         }
         counts.poisoned += 1;
         self.is_poisoned(&store, plan)?;
-        let mut allowed = self.older.clone();
-        allowed.extend([self.model.clone(), plan.after.clone()]);
-        for seed in 0..4 {
-            let state = self.disk.crash_state(seeded(seed));
-            check(&state, &allowed, self.case.config)
-                .map_err(|reason| format!("a power cut after the failed sync: {reason}"))?;
-        }
+        self.survives_power_cut(std::slice::from_ref(&plan.after))?;
         if self.case.call.is_multiple_of(2) {
             match store.close() {
                 Err(error) if error.kind() == ErrorKind::Poisoned => {}
@@ -138,6 +142,22 @@ impl Driver<'_> {
         drop(store);
         self.store = None;
         self.reopen(plan).map(|()| false)
+    }
+
+    /// Nothing that was accepted is lost, and nothing that was refused comes back, but for what is in `maybe`.
+    fn survives_power_cut(&self, maybe: &[Model]) -> Checked {
+        let known = [&self.older[..], std::slice::from_ref(&self.model), maybe].concat();
+        let frozen = testing::frozen();
+        let mut states = vec![self.disk.killed()];
+        states.extend((0..4).map(|seed| self.disk.crash_state(seeded(seed))));
+        for state in states {
+            check(&state, &known, self.case.config)
+                .map_err(|reason| format!("a crash after the failure: {reason}"))?;
+        }
+        if let Some((time, number)) = frozen {
+            testing::freeze(time, number);
+        }
+        Ok(())
     }
 
     /// Opens again, and goes on with what is there.
@@ -274,16 +294,18 @@ fn each_fault(
 ) -> Checked {
     let calls = calls_of(base, script, config).into_iter().enumerate();
     for (call, kind) in calls.skip(skip) {
-        for fault in faults(kind) {
+        for faults in faults(kind) {
             let case = Case {
                 script,
                 config,
                 call,
-                fault,
+                faults: &faults,
             };
             let (disk, model) = base.prepared().clone();
             let disk = disk.killed();
-            disk.fail(call, fault);
+            for (index, fault) in (call..).zip(&faults) {
+                disk.fail(index, *fault);
+            }
             freeze(1_000);
             let mut driver = Driver {
                 case: &case,
@@ -295,7 +317,7 @@ fn each_fault(
             driver.run(counts).map_err(|reason| {
                 driver.store = None;
                 format!(
-                    "{script:?} on {base:?} with {config:?}, {fault:?} at call {call} ({kind:?}): {reason}\n{}",
+                    "{script:?} on {base:?} with {config:?}, {faults:?} from call {call} on ({kind:?}): {reason}\n{}",
                     dump(&disk)
                 )
             })?;
