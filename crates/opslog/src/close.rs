@@ -2,7 +2,7 @@
 
 use crate::document::Document;
 use crate::engine::{Engine, lock};
-use crate::{Error, Result};
+use crate::{Error, ErrorKind, Result};
 
 impl<T: Document> Engine<T> {
     /// Returns when all that was accepted before is on stable storage.
@@ -34,11 +34,11 @@ impl<T: Document> Engine<T> {
             self.mark_closed();
             return Ok(());
         }
-        let flushed = self.flush();
+        let flushed = unless_closed(self.flush());
         let checkpoint = self.options.checkpoint_on_close && !self.options.skip_load;
         if self.agent.is_some() {
             let compacted = if flushed.is_ok() && checkpoint {
-                self.compact_at_end()
+                unless_closed(self.compact_at_end())
             } else {
                 Ok(())
             };
@@ -47,7 +47,7 @@ impl<T: Document> Engine<T> {
             return flushed.and(compacted).and(released);
         }
         let checkpointed = if flushed.is_ok() && checkpoint && self.is_checkpoint_worthwhile() {
-            self.checkpoint()
+            unless_closed(self.checkpoint())
         } else {
             Ok(())
         };
@@ -106,8 +106,16 @@ impl<T: Document> Engine<T> {
     }
 }
 
+/// Another handle may close the store at the same time, and then it does all of this.
+fn unless_closed(result: Result<()>) -> Result<()> {
+    match result {
+        Err(error) if error.kind() == ErrorKind::Closed => Ok(()),
+        result => result,
+    }
+}
+
 pub(crate) fn closed() -> Error {
-    Error::new(crate::ErrorKind::Closed, "store is closed; open it again")
+    Error::new(ErrorKind::Closed, "store is closed; open it again")
 }
 
 impl<T> Drop for Engine<T> {
