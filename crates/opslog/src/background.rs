@@ -2,12 +2,13 @@
 //!
 //! The thread is started when there is first something to do. It holds no store while it waits, so dropping the last handle ends it.
 
-use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError, Weak};
-use std::thread::{self, JoinHandle};
-use std::time::{Duration, Instant};
+use std::sync::{Arc, OnceLock, PoisonError, Weak};
+use std::time::Duration;
 
 use crate::document::Document;
 use crate::engine::{Engine, lock};
+use crate::sync::thread::{self, JoinHandle};
+use crate::sync::{Condvar, Instant, Mutex, MutexGuard};
 
 /// Requests to the thread; of the store's handle.
 #[derive(Default)]
@@ -81,7 +82,7 @@ impl Background {
         self.wake(requests);
     }
 
-    fn wake(&self, requests: std::sync::MutexGuard<'_, Requests>) {
+    fn wake(&self, requests: MutexGuard<'_, Requests>) {
         let mut thread = lock(&self.thread);
         if thread.is_none()
             && !requests.stop

@@ -6,9 +6,8 @@
 //! Invariants: groups reach the log in the order of their sequence numbers, each at the offset that its lines name (`at`); in `Immediate` mode
 //! a group becomes visible after its sync and in that order; a group that fails before its sync leaves no trace, in the log or in memory.
 
-use std::sync::atomic::Ordering;
-use std::sync::{Arc, MutexGuard};
-use std::time::{Duration, Instant};
+use std::sync::Arc;
+use std::time::Duration;
 
 use arcstr::{ArcStr, Substr};
 use hashbrown::HashMap;
@@ -22,6 +21,8 @@ use crate::format::op_line::{self, BatchMark, OpKind, OpLine, Origin, Prev};
 use crate::merge::{Agent, Order, Register, Stamp};
 use crate::options::{CheckpointMode, Residency, WriteMode};
 use crate::state::Change;
+use crate::sync::atomic::Ordering;
+use crate::sync::{Instant, MutexGuard, thread};
 use crate::testing::{Bug, is_planted};
 use crate::{Error, ErrorKind, Result, delta, time};
 
@@ -348,7 +349,7 @@ impl<T: Document> Engine<T> {
         drop(writer);
         let began = Instant::now();
         while self.arrived.load(Ordering::Relaxed) < cohort && began.elapsed() < GATHER_TIME {
-            std::thread::yield_now();
+            thread::yield_now();
         }
         lock(&self.writer)
     }

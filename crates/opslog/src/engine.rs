@@ -5,11 +5,7 @@
 //! visible; it is write-locked only to apply finished commits, never during I/O. Order: `checkpointing`, then `follower` or `others`, then `writer`, then `state`.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{
-    Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, RwLockReadGuard,
-    RwLockWriteGuard,
-};
+use std::sync::{Arc, OnceLock, PoisonError};
 
 use arcstr::Substr;
 use hashbrown::HashMap;
@@ -25,6 +21,10 @@ use crate::merge::{Agent, Register};
 use crate::open::OpenReport;
 use crate::options::Options;
 use crate::state::{Change, State};
+use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use crate::sync::{
+    Condvar, Mutex, MutexGuard, RwLock, RwLockReadGuard, RwLockWriteGuard, thread_local,
+};
 use crate::{Error, ErrorKind, Result};
 
 pub(crate) struct Engine<T> {
@@ -277,7 +277,7 @@ pub(crate) fn lock<V>(mutex: &Mutex<V>) -> MutexGuard<'_, V> {
 
 /// A number of this thread, never 0.
 fn this_thread() -> u64 {
-    static NEXT: AtomicU64 = AtomicU64::new(1);
+    static NEXT: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(1);
     thread_local! {
         static NUMBER: u64 = NEXT.fetch_add(1, Ordering::Relaxed);
     }

@@ -1,7 +1,6 @@
 //! The operations themselves: `history` of one document, `ops` since a time or a cursor, across checkpoints as far as logs are kept.
 
 use std::cell::RefCell;
-use std::sync::atomic::Ordering;
 
 use crate::agents::Others;
 use crate::backend::{Backend, Object};
@@ -12,6 +11,7 @@ use crate::merge::Agent;
 use crate::op::{Cursor, Operation, Place, Since};
 use crate::open::missing_file_is_damage;
 use crate::oplog::{self, LogLine, Start};
+use crate::sync::atomic::Ordering;
 use crate::{Error, ErrorKind, Result, paths, time};
 
 /// How often a read starts over because a checkpoint replaced the logs meanwhile.

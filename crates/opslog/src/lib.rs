@@ -59,6 +59,7 @@ mod state;
 mod stats;
 mod store;
 mod stream;
+mod sync;
 #[cfg(not(any(test, feature = "testing")))]
 mod testing;
 mod time;

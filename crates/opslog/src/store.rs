@@ -1,7 +1,7 @@
 //! The public handle.
 
 use std::path::Path;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::Value;
@@ -17,6 +17,7 @@ use crate::op::{Operation, Since};
 use crate::open::OpenReport;
 use crate::stats::{AgentInfo, ManifestInfo, Stats};
 use crate::stream::{OpStream, SnapshotStream};
+use crate::sync::Mutex;
 use crate::view::View;
 
 /// An open store of documents of type `T`.

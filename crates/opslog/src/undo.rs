@@ -3,8 +3,6 @@
 //! The newest commit in the active log is cut off it; the cost does not depend on the log's length. A commit that a checkpoint has sealed, or is
 //! about to seal, is taken back by appending its reverse, marked `undo`. Walking back, a marked commit and the one it took back cancel out.
 
-use std::sync::atomic::Ordering;
-
 use arcstr::ArcStr;
 
 use crate::commit::{Draft, Drafts, Guard, Intent, poisoned};
@@ -16,6 +14,7 @@ use crate::op::previous_document;
 use crate::open::missing_file_is_damage;
 use crate::oplog::Backward;
 use crate::options::UndoMode;
+use crate::sync::atomic::Ordering;
 use crate::{Error, ErrorKind, Result};
 
 /// One commit as it lies in a log.

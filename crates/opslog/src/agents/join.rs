@@ -24,6 +24,7 @@ use crate::oplog::{self, Lines, Start};
 use crate::options::{Options, Residency, WriteMode};
 use crate::sealed::MERGES_MAX;
 use crate::state::Stamps;
+use crate::sync::thread;
 use crate::{Error, ErrorKind, Result, paths, time};
 
 /// How often a swap is tried that others' swaps come in the way of.
@@ -137,7 +138,7 @@ fn take_lock(backend: &dyn Backend, agent: &str) -> Result<Box<dyn LockGuard>> {
     loop {
         tries += 1;
         match backend.lock_agent(agent) {
-            Err(error) if error.is_locked() && tries < LOCK_TRIES => std::thread::sleep(LOCK_PAUSE),
+            Err(error) if error.is_locked() && tries < LOCK_TRIES => thread::sleep(LOCK_PAUSE),
             result => return result,
         }
     }
@@ -593,7 +594,7 @@ impl Garbage {
         for prefix in [paths::SNAPSHOTS, paths::OPS, paths::ARCHIVE] {
             names.extend(backend.list(prefix)?.into_iter().map(|object| object.name));
         }
-        let now = u64::try_from(Timestamp::now().as_millisecond()).unwrap_or(0);
+        let now = u64::try_from(time::now().as_millisecond()).unwrap_or(0);
         names.retain(|name| began(name).is_some_and(|began| began + YOUNG_MS < now));
         Ok(Self(names))
     }

@@ -1,7 +1,5 @@
 //! Seeing what the other agents wrote.
 
-use std::sync::MutexGuard;
-
 use super::{Others, read_agent};
 use crate::commit::Guard;
 use crate::document::{Document, Stored};
@@ -12,6 +10,7 @@ use crate::merge::Agent;
 use crate::op::{Cursor, Operation};
 use crate::open::{load_consistent, read_manifest};
 use crate::oplog::{Damage, DamageKind};
+use crate::sync::MutexGuard;
 use crate::{Error, ErrorKind, Result};
 
 impl<T: Document> Engine<T> {

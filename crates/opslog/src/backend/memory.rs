@@ -4,9 +4,10 @@
 //! old one are not disturbed. "Stable storage" is the memory: everything lasts as long as a clone of the backend does.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::{Arc, PoisonError};
 
 use super::{Backend, Expected, LockGuard, Log, Object, ObjectInfo, ObjectWriter, Version};
+use crate::sync::{Mutex, MutexGuard, RwLock};
 use crate::{Error, ErrorKind, Result};
 
 /// A backend in memory. Clones share the content and the lock, so a store can be closed and opened again on one.

@@ -363,7 +363,7 @@ impl File for FlawedFile {
         match self.on.flaw {
             Some(Flaw::NoDataSync) if is_in(&self.path, "ops") => Ok(()),
             Some(Flaw::AcknowledgedBeforeSync) => self.put_off(),
-            Some(Flaw::FailedSyncTriedAgain) => {
+            Some(Flaw::FailedSyncTriedAgain) if is_in(&self.path, "ops") => {
                 self.file.sync_data().or_else(|_| self.file.sync_data())
             }
             _ => self.file.sync_data(),

@@ -22,8 +22,12 @@ fn every_planted_flaw_is_found() {
         if let Some((suite, number, reason)) = find(flaw) {
             // Behind the place where it happened.
             let reason = reason.lines().next().unwrap_or_default();
-            let reason = reason.split_once("]: ").map_or(reason, |(_, reason)| reason);
-            let reason = reason.split_once("): ").map_or(reason, |(_, reason)| reason);
+            let reason = reason
+                .split_once("]: ")
+                .map_or(reason, |(_, reason)| reason);
+            let reason = reason
+                .split_once("): ")
+                .map_or(reason, |(_, reason)| reason);
             let name = format!("{flaw:?}");
             eprintln!("{name:<32} {suite:<12} {number:>7}  {reason:.100}");
         } else {
