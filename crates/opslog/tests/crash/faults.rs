@@ -8,7 +8,9 @@ use opslog::{Error, ErrorKind, Store, testing};
 use serde_json::json;
 
 use super::explore::{check, check_again, dump, freeze};
+use super::flawed::{Flaw, plant};
 use super::model::{Documents, Model, documents, look};
+use super::planted::Found;
 use super::script::{Base, CALLS, Call, Config, Plan};
 
 /// What can go wrong at a call of this kind, and at those that follow it.
@@ -345,10 +347,12 @@ fn each_script(counts: &mut Counts) -> Checked {
     each_fault(Base::Empty, &[Call::Create], Config::immediate(), 0, counts)
 }
 
-/// Runs the suite with a flaw planted on this thread; returns how many cases it took to find something, and what.
-pub(crate) fn find() -> (usize, Option<String>) {
+/// Runs the suite with a flaw planted.
+pub(crate) fn find(flaw: Flaw) -> Found {
+    plant(Some(flaw));
     let mut counts = Counts::default();
     let found = each_script(&mut counts).err();
+    plant(None);
     (counts.cases, found)
 }
 

@@ -74,6 +74,21 @@ pub(crate) const FLAWS: [Flaw; 20] = [
     Flaw::Core(Bug::FailedSyncForgotten),
 ];
 
+impl Flaw {
+    /// Whether it shows only when a call fails.
+    pub(crate) fn needs_a_failure(self) -> bool {
+        matches!(
+            self,
+            Self::NoCutAfterFailedWrite
+                | Self::CutAfterFailedWriteNotSynced
+                | Self::ShortWriteTakenForWhole
+                | Self::FailedSyncTriedAgain
+                | Self::NotWrittenAgainAtOpen
+                | Self::Core(Bug::FailedCommitVisible | Bug::FailedSyncForgotten)
+        )
+    }
+}
+
 type Meanwhile = Option<Box<dyn FnOnce()>>;
 
 thread_local! {

@@ -4,6 +4,7 @@ use opslog::backend::seeded;
 
 use super::explore::{Effort, Explorer, Job};
 use super::flawed::Flaw;
+use super::planted::Found;
 use super::script::{Base, CALLS, Call, Config};
 
 /// From this seed on scripts are drawn.
@@ -119,8 +120,8 @@ fn crash_loses_nothing_acknowledged_and_leaves_no_commit_half() {
     assert!(explorer.census.distinct() > 0);
 }
 
-/// Explores a few states of every sequence of up to two calls with a flaw planted; returns how many states were opened until something was found, and what.
-pub(crate) fn find(flaw: Flaw) -> (usize, Option<String>) {
+/// Explores the shortest sequences with a flaw planted.
+pub(crate) fn find(flaw: Flaw) -> Found {
     let explorer = Explorer::new(Some(flaw));
     let jobs = sequences().take_while(|job| job.script.len() <= 2);
     let found = explorer.explore(jobs, 20_000).err();
