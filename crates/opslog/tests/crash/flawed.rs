@@ -297,6 +297,10 @@ impl FileSystem for Flawed {
         self.below.try_lock(path)
     }
 
+    fn try_lock_shared(&self, path: &Path) -> io::Result<Option<Box<dyn FileLock>>> {
+        self.below.try_lock_shared(path)
+    }
+
     fn lock(&self, path: &Path) -> io::Result<Box<dyn FileLock>> {
         self.below.lock(path)
     }
