@@ -77,6 +77,10 @@ pub(crate) fn open<T: Document>(
         ..Writer::new(joined.log_name)
     };
     writer.clock.observe(joined.clock);
+    // Of what the snapshot holds, some may not be in the logs any more.
+    writer
+        .clock
+        .observe(loaded.manifest.ours.as_ref().map_or(0, |ours| ours.clock));
     for position in others.values().chain(&own) {
         writer.clock.observe(position.clock);
         writer.last_millisecond = writer.last_millisecond.max(position.last_millisecond());
@@ -146,39 +150,54 @@ fn take_lock(backend: &dyn Backend, agent: &str) -> Result<Box<dyn LockGuard>> {
 /// Begins a log of `agent` and has the manifest name it.
 fn join<T: Document>(options: &Options, backend: &dyn Backend, agent: &str) -> Result<Joined> {
     for _ in 0..SWAPS {
-        let Some((manifest, version)) = read_version(backend)? else {
-            let manifest = create(backend, options)?;
-            swap(
-                backend,
-                &Expected::Absent,
-                &manifest,
-                &created_files(&manifest),
-            )?;
-            continue;
-        };
-        check_version(options, &manifest)?;
-        let garbage = Garbage::list(backend)?;
-        if !has_stamps(backend, &manifest)? {
-            let whole = Options {
-                agent: None,
-                skip_load: false,
-                ..options.clone()
-            };
-            let loaded: Loaded<T> = load_all(&whole, backend, manifest)?;
-            let (next, new_files) = fold_all(backend, loaded, true)?;
-            if swap(backend, &Expected::Unchanged(version), &next, &new_files)? {
-                garbage.remove(backend, &next);
+        let found = read_version(backend)?;
+        let version = found.as_ref().map(|(_, version)| version.clone());
+        match try_join::<T>(options, backend, agent, found) {
+            Ok(Some(joined)) => return Ok(joined),
+            Ok(None) => {}
+            Err(error) => {
+                // Whatever went wrong, a manifest that is the same afterwards had nothing to do with it.
+                if read_version(backend)?.map(|(_, version)| version) == version {
+                    return Err(error);
+                }
             }
-            continue;
-        }
-        let (next, joined) = register(backend, &manifest, agent)?;
-        let new_files = [joined.log_name.clone()];
-        if swap(backend, &Expected::Unchanged(version), &next, &new_files)? {
-            garbage.remove(backend, &next);
-            return Ok(joined);
         }
     }
     Err(busy())
+}
+
+/// One step towards a log that the manifest names: `None` where there are more to come, or another agent came first.
+fn try_join<T: Document>(
+    options: &Options,
+    backend: &dyn Backend,
+    agent: &str,
+    found: Option<(Manifest, Version)>,
+) -> Result<Option<Joined>> {
+    let Some((manifest, version)) = found else {
+        let manifest = create(backend, options)?;
+        let new_files = created_files(&manifest);
+        swap(backend, &Expected::Absent, &manifest, &new_files)?;
+        return Ok(None);
+    };
+    check_version(options, &manifest)?;
+    if !has_stamps(backend, &manifest)? {
+        let garbage = Garbage::list(backend)?;
+        let whole = Options {
+            agent: None,
+            skip_load: false,
+            ..options.clone()
+        };
+        let loaded: Loaded<T> = load_all(&whole, backend, manifest)?;
+        let (next, new_files) = fold_all(backend, loaded, true)?;
+        if swap(backend, &Expected::Unchanged(version), &next, &new_files)? {
+            garbage.remove(backend, &next);
+        }
+        return Ok(None);
+    }
+    let (next, joined) = register(backend, &manifest, agent)?;
+    let new_files = [joined.log_name.clone()];
+    let expected = Expected::Unchanged(version);
+    Ok(swap(backend, &expected, &next, &new_files)?.then_some(joined))
 }
 
 pub(super) fn busy() -> Error {
