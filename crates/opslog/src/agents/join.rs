@@ -277,7 +277,8 @@ fn register(backend: &dyn Backend, manifest: &Manifest, agent: &str) -> Result<(
             clock: ours.clock,
             ..AgentFacts::default()
         });
-    let (log_name, mut log) = create_agent_log(backend, agent, facts.log.as_deref())?;
+    let before = facts.log.as_deref();
+    let (log_name, mut log) = create_agent_log(backend, agent, before, &manifest.current_snapshot)?;
     let copied = copy_unfolded(backend, &facts, &mut *log).inspect_err(|_| {
         discard_all(backend, std::slice::from_ref(&log_name));
     })?;
@@ -324,14 +325,17 @@ fn copy_unfolded(backend: &dyn Backend, facts: &AgentFacts, to: &mut dyn Log) ->
     Ok(copied)
 }
 
-/// Creates an empty log of `agent`, after the one called `before`.
+/// Creates an empty log of `agent`, after the one called `before`, to go with `snapshot`. Its number is greater than the snapshot's, and so than those of all files that
+/// were there when that one was made: nobody is about to remove a file of this name.
 pub(super) fn create_agent_log(
     backend: &dyn Backend,
     agent: &str,
     before: Option<&str>,
+    snapshot: &str,
 ) -> Result<(String, Box<dyn Log>)> {
     let before = before.and_then(paths::parse_agent_ops);
-    next_free(before.map(|(_, ms)| ms + MERGES_MAX), |ms| {
+    let before = before.map(|(_, ms)| ms.saturating_add(MERGES_MAX));
+    next_free(before.max(paths::parse_snapshot(snapshot)), |ms| {
         let name = paths::agent_ops(agent, ms);
         backend.create_log(&name).map(|log| (name, log))
     })
@@ -436,6 +440,7 @@ pub(crate) fn fold_all<T: Document>(
     ours.clock = ours.clock.max(clocks.max().unwrap_or(0));
     fold_agents(&mut ours, &loaded.others, &now);
     let before = paths::parse_snapshot(&old.current_snapshot);
+    let before = before.max(Garbage::list(backend)?.newest());
     let residency = Residency::Memory;
     let snapshot = write_snapshot(backend, before, old.version, residency, documents.iter())?;
     let mut new_files = vec![snapshot.name.clone()];
@@ -508,7 +513,7 @@ fn fold_agents(ours: &mut Ours, others: &Others, now: &str) {
     }
 }
 
-/// The store's own files before a swap: what of them the new manifest does not name was made for a manifest that can no longer come.
+/// The store's own files before a swap of the snapshot: what of them the new manifest does not name was made for a manifest that can no longer come.
 pub(super) struct Garbage(Vec<String>);
 
 impl Garbage {
@@ -529,7 +534,17 @@ impl Garbage {
         Ok(Self(names))
     }
 
-    /// Removes what `manifest`, which is in place, does not name.
+    /// The greatest number in a name.
+    pub(super) fn newest(&self) -> Option<u64> {
+        let numbers = self.0.iter().filter_map(|name| {
+            let log = || paths::parse_ops(name).or_else(|| Some(paths::parse_agent_ops(name)?.1));
+            let archive = || paths::parse_archive(name)?.1;
+            paths::parse_snapshot(name).or_else(log).or_else(archive)
+        });
+        numbers.max()
+    }
+
+    /// Removes what `manifest`, which is in place with a snapshot of its own, does not name: whoever made those files did so for another snapshot, and finds its swap lost.
     pub(super) fn remove(self, backend: &dyn Backend, manifest: &Manifest) {
         let stamps = paths::stamps_of(&manifest.current_snapshot);
         let named: BTreeSet<&str> = named_paths(manifest).chain(stamps.as_deref()).collect();
