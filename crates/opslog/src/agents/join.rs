@@ -156,8 +156,10 @@ fn join<T: Document>(options: &Options, backend: &dyn Backend, agent: &str) -> R
             Ok(Some(joined)) => return Ok(joined),
             Ok(None) => {}
             Err(error) => {
-                // Whatever went wrong, a manifest that is the same afterwards had nothing to do with it.
-                if read_version(backend)?.map(|(_, version)| version) == version {
+                // Another agent had chosen the same name, or swapped: whatever else went wrong, a manifest that is the same afterwards had nothing to do with it.
+                let again = error.kind() == ErrorKind::Conflict
+                    || read_version(backend)?.map(|(_, version)| version) != version;
+                if !again {
                     return Err(error);
                 }
             }
