@@ -22,7 +22,7 @@ fn value(operation: &Operation) -> Option<Value> {
     Some(serde_json::from_str(data.as_str()).expect("the log holds JSON"))
 }
 
-/// The operations of all agents, which must have different stamps, and among which must be what was acknowledged.
+/// The operations of all agents, which must have different stamps, and among which must be what was acknowledged, of each agent in its order.
 pub(crate) fn operations(
     store: &Store,
     acknowledged: &[Acknowledged],
@@ -31,24 +31,30 @@ pub(crate) fn operations(
         .ops(Since::Start)
         .map_err(|error| format!("the operations cannot be read: {error}"))?;
     let mut stamps = BTreeSet::new();
-    let mut found: BTreeMap<(&str, &str, Option<String>), usize> = BTreeMap::new();
+    let mut written: BTreeMap<&str, Vec<(Option<u64>, &Operation)>> = BTreeMap::new();
     for operation in &operations {
         let agent = operation.agent.as_deref().unwrap_or_default();
         if operation.agent.is_some() && !stamps.insert((operation.clock, agent)) {
             return Err(format!("the stamp of {operation:?} is not the only one"));
         }
-        let text = value(operation).map(|value| value.to_string());
-        *found.entry((agent, &operation.id, text)).or_default() += 1;
+        let of_agent = written.entry(agent).or_default();
+        of_agent.push((operation.clock, operation));
     }
-    for (agent, id, value) in acknowledged {
-        let text = value.as_ref().map(Value::to_string);
-        match found.get_mut(&(agent, id, text.clone())) {
-            Some(count) if *count > 0 => *count -= 1,
-            _ => {
-                return Err(format!(
-                    "{agent}: {id} = {text:?} was acknowledged, and is lost"
-                ));
-            }
+    for of_agent in written.values_mut() {
+        of_agent.sort_by_key(|(clock, _)| *clock);
+    }
+    let mut left: BTreeMap<&str, _> = written
+        .iter()
+        .map(|(agent, of_agent)| (*agent, of_agent.iter()))
+        .collect();
+    for (agent, id, expected) in acknowledged {
+        let found = left.get_mut(&**agent).is_some_and(|left| {
+            left.any(|(_, operation)| operation.id == *id && value(operation) == *expected)
+        });
+        if !found {
+            return Err(format!(
+                "{agent}: {id} = {expected:?} was acknowledged, and is lost, or has a clock below an earlier one's"
+            ));
         }
     }
     Ok(operations)
