@@ -90,7 +90,8 @@ fn read_agent(
 ) -> Result<Option<Read>> {
     let log = facts.log.as_deref().unwrap_or_default();
     let mut position = match from {
-        Some(from) if from.log == log => {
+        // An agent may have come, written, and gone again, all folded, since it was looked at.
+        Some(from) if from.log == log && (!log.is_empty() || from.next_seq >= facts.folded) => {
             if !log.is_empty() && !from.still_holds(backend)? {
                 return Ok(None);
             }
@@ -110,6 +111,11 @@ fn read_agent(
         return Ok(Some(read));
     }
     let next_seq = position.next_seq;
+    let clock = position.clock;
+    if from.is_some_and(|from| from.log != log) {
+        // What was seen in the old log is read again in this one, and its clocks are not above `clock`.
+        position = Position::at(log, 0, next_seq, 0).having_passed(position);
+    }
     let start = match position.offset {
         0 => Start {
             position: 0,
@@ -137,6 +143,7 @@ fn read_agent(
     })
     .map_err(|error| error.at_path(log))?;
     position.next_seq = position.next_seq.max(next_seq);
+    position.clock = position.clock.max(clock);
     position.offset = outcome.end;
     read.damage = LogDamage::all(log, &outcome);
     read.position = position;

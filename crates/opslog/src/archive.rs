@@ -144,7 +144,10 @@ impl<T: Document> Engine<T> {
             let newest = replaced
                 .iter()
                 .filter_map(|(name, _)| paths::parse_archive(name)?.1);
-            next_free(newest.max(), |milliseconds| {
+            let newest = newest
+                .max()
+                .max(paths::parse_snapshot(&manifest.current_snapshot));
+            next_free(newest, |milliseconds| {
                 let name = paths::archive(period, Some(milliseconds));
                 write_new(&*self.backend, &name, &bytes).map(|()| name)
             })?

@@ -535,8 +535,17 @@ pub(crate) enum Intent {
     Write,
     /// It takes back an earlier one, as a new commit like any other.
     Undo,
-    /// It takes the place of an earlier one of this agent: of each operation, the stamp that it has, and when what it restores was created.
-    TakeBack(Vec<(Stamp, Option<Stamp>)>),
+    /// It takes back an earlier one of this agent: of each operation, what it does.
+    TakeBack(Vec<TakenBack>),
+}
+
+/// What taking back an operation comes to.
+#[derive(Clone)]
+pub(crate) enum TakenBack {
+    /// The document, if there is one, was created then.
+    Restored { born: Option<Stamp> },
+    /// Another agent has written since, and that stays.
+    Nothing,
 }
 
 /// What an agent's operation adds to its line, and makes of its register.
@@ -568,11 +577,10 @@ fn stamp_drafts<T>(
         };
         let clock = writer.clock.tick();
         let (takes, stamp, born) = match intent {
-            Intent::TakeBack(taken) => {
-                let own = || (Stamp::new(clock, agent), None);
-                let (stamp, born) = taken.get(index).cloned().unwrap_or_else(own);
-                (Some(stamp.clone()), stamp, born)
-            }
+            Intent::TakeBack(taken) => match taken.get(index).cloned() {
+                Some(TakenBack::Restored { born }) => (None, Stamp::new(clock, agent), born),
+                Some(TakenBack::Nothing) | None => (Some(Stamp::default()), Stamp::default(), None),
+            },
             Intent::Write | Intent::Undo => {
                 let born = known.as_ref().and_then(Register::born).cloned();
                 (None, Stamp::new(clock, agent), born)

@@ -60,8 +60,6 @@ pub(crate) struct Writer<T> {
     /// `None` while a leader writes to it, and in a read-only store.
     pub(crate) log: Option<Box<dyn Log>>,
     pub(crate) log_name: String,
-    /// When an agent's newest log was begun, be it one that came to nothing: its name does not come again.
-    pub(crate) log_began: u64,
     /// Commits on their way to the log, oldest first.
     pub(crate) queue: VecDeque<Group<T>>,
     /// Bytes in `queue`.
@@ -121,7 +119,6 @@ impl<T> Writer<T> {
         Self {
             log: None,
             log_name,
-            log_began: 0,
             queue: VecDeque::new(),
             queued_bytes: 0,
             end: 0,

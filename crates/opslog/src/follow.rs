@@ -105,10 +105,15 @@ impl Position {
 
     /// The same place, in another log, of which nothing was read yet.
     pub(crate) fn into_log(self, log: &str) -> Self {
+        Self::at(log, 0, self.next_seq, self.clock).having_passed(self)
+    }
+
+    /// With the last line that `before` has read.
+    pub(crate) fn having_passed(self, before: Self) -> Self {
         Self {
-            passed: self.place(),
-            last_time: self.last_time,
-            ..Self::at(log, 0, self.next_seq, self.clock)
+            passed: before.place(),
+            last_time: before.last_time,
+            ..self
         }
     }
 
@@ -174,6 +179,10 @@ impl<T: Document> Engine<T> {
         self.ensure_open()?;
         if !self.options.read_only && self.agent.is_none() {
             // The only writer has seen everything.
+            return Ok(Tail::default());
+        }
+        if self.is_batching() {
+            // Nothing comes between the operations of a batch, whose thread has the writer lock.
             return Ok(Tail::default());
         }
         if !self.reads_agents() {

@@ -50,7 +50,7 @@ impl Object for Prefix {
     }
 }
 
-/// The kept logs of `manifest`, oldest first, the active ones last: the single writer's, then those of agents.
+/// The kept logs of `manifest`, oldest first.
 pub(crate) fn kept_logs(manifest: &Manifest) -> Vec<Part> {
     let ours = manifest.ours.as_ref();
     let sealed = ours.into_iter().flat_map(|ours| &ours.sealed);
@@ -66,11 +66,13 @@ pub(crate) fn kept_logs(manifest: &Manifest) -> Vec<Part> {
     let is_agents = |name: &str| paths::parse_agent_ops(name).is_some();
     // In a store of the reference's agents this is one of theirs.
     if !is_agents(&manifest.active_ops) {
-        parts.push(Part::active(
-            &manifest.active_ops,
-            None,
-            ours.map_or(0, |ours| ours.log_seq),
-        ));
+        // While there are agents it is empty, and must not come between their replaced logs and the others.
+        let place = if manifest.is_shared() { parts
+        .iter()
+        .rposition(|part| part.agent.is_none())
+        .map_or(0, |last| last + 1) } else { parts.len() };
+        let first_seq = ours.map_or(0, |ours| ours.log_seq);
+        parts.insert(place, Part::active(&manifest.active_ops, None, first_seq));
     }
     match ours {
         Some(ours) => parts.extend(ours.agents.iter().filter_map(|facts| {

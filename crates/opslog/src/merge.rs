@@ -9,23 +9,13 @@ use std::sync::Arc;
 /// The id of an agent. Its order is that of its bytes.
 pub(crate) type Agent = Arc<str>;
 
-/// What became of the operation that a stamp was first given to: nothing, or how often its agent has taken something back at its stamp, or that the document
-/// it had made went to an archive.
+/// What became of the operation that a stamp was given to: nothing, or the document that it made went to an archive.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub(crate) struct Mark(pub(crate) u32);
 
 impl Mark {
     pub(crate) const WRITTEN: Self = Self(0);
-    pub(crate) const ARCHIVED: Self = Self(u32::MAX);
-
-    /// The mark of one more commit that is taken back.
-    pub(crate) fn taken_back(self) -> Self {
-        Self(self.0.saturating_add(1).min(Self::ARCHIVED.0 - 1))
-    }
-
-    pub(crate) fn is_taken_back(self) -> bool {
-        self != Self::WRITTEN && self != Self::ARCHIVED
-    }
+    pub(crate) const ARCHIVED: Self = Self(1);
 }
 
 /// The place of an operation in the order of all agents' operations: by clock, then agent, then mark. The least one stands for everything before
@@ -143,8 +133,6 @@ mod tests {
         let ordered = [
             Stamp::default(),
             stamp(1, "a", Mark::WRITTEN),
-            stamp(1, "a", Mark::WRITTEN.taken_back()),
-            stamp(1, "a", Mark(2)),
             stamp(1, "a", Mark::ARCHIVED),
             stamp(1, "b", Mark::WRITTEN),
             stamp(2, "B", Mark::WRITTEN),

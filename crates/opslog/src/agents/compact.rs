@@ -3,9 +3,11 @@
 //! Nothing here waits for another agent, or writes to its log while it lives. What is prepared is prepared for one manifest; where another one came in
 //! between that leaves the snapshot alone, it is put on top of that, otherwise it is made anew.
 
-use std::collections::{BTreeSet, HashSet};
-use std::sync::Arc;
+use std::collections::{BTreeMap, HashSet};
+use std::sync::{Arc, TryLockError};
 use std::time::Instant;
+
+use jiff::Timestamp;
 
 use super::Others;
 use super::join::{
@@ -35,13 +37,22 @@ struct Picture<T> {
     documents: Frozen<T>,
     stamps: Stamps,
     others: Others,
-    /// Agents whose processes had ended before their logs were read: those are whole.
-    dead: BTreeSet<Agent>,
+    dead: Dead,
     cut: Cut,
     /// The agent's own clock.
     clock: u64,
     listed: Garbage,
     began: Instant,
+}
+
+/// Agents whose processes had ended before their logs were read, with these logs: they are whole, and nobody will write to them. An agent that comes back has another log.
+#[derive(Default)]
+struct Dead(BTreeMap<Agent, String>);
+
+impl Dead {
+    fn has_left(&self, agent: &str, log: &str) -> bool {
+        self.0.get(agent).is_some_and(|left| left == log)
+    }
 }
 
 /// What a swap puts in place.
@@ -68,56 +79,15 @@ impl<T: Document> Engine<T> {
     /// Makes a checkpoint now, of everything that this agent can see; writers go on, those of other processes too.
     pub(crate) fn compact_as_agent(&self, closing: bool) -> Result<()> {
         let _turn = lock(&self.checkpointing);
-        for _ in 0..SWAPS {
-            let began = Instant::now();
-            self.ensure_can_checkpoint()?;
-            let (listed, dead) = self.before_looking()?;
-            self.look_now()?;
-            let others = lock(&self.others);
-            let mut writer = self.quiesce(lock(&self.writer))?;
-            let picture = self.picture(&mut writer, &others, listed, dead, began);
-            drop((writer, others));
-            let forgotten = picture.promise(self);
-            let stamps = picture.stamps.without_forgotten(forgotten);
-            let present = picture
-                .present()
-                .filter(|_| closing && picture.is_folded(self.agent.as_deref()));
-            let written = match present {
-                Some(present) => Ok(present),
-                None => self.write_both(&picture, picture.documents.iter(), &stamps),
-            };
-            let (snapshot, facts) = match written {
-                Ok(written) => written,
-                Err(error) => {
-                    lock(&self.writer).sealing = None;
-                    if is_overtaken(&error) {
-                        continue;
-                    }
-                    return Err(error);
-                }
-            };
-            let replacement = Replacement {
-                snapshot,
-                stamps: facts,
-                archives: None,
-                merged: self.merge_sealed_logs(),
-                forgotten,
-                closing,
-            };
-            let others = lock(&self.others);
-            let writer = self.quiesce(lock(&self.writer));
-            let swapped = writer.and_then(|writer| self.swap_in(writer, picture, &replacement));
-            drop(others);
-            match swapped {
-                Ok(Swap::Done(_writer)) => return Ok(()),
-                Ok(Swap::Lost) => lock(&self.writer).sealing = None,
-                Err(error) => {
-                    lock(&self.writer).sealing = None;
-                    return Err(error);
-                }
+        self.ensure_can_checkpoint()?;
+        let mut attempt = || {
+            let done = self.try_compact(closing);
+            if !matches!(done, Ok(Some(()))) {
+                lock(&self.writer).sealing = None;
             }
-        }
-        Err(busy())
+            done
+        };
+        self.until_swapped(&mut attempt)
     }
 
     /// As [`archive`](Self::archive), beside other agents.
@@ -127,94 +97,171 @@ impl<T: Document> Engine<T> {
         mut predicate: impl FnMut(&T, &str) -> bool,
     ) -> Result<usize> {
         let _turn = lock(&self.checkpointing);
+        self.ensure_can_checkpoint()?;
+        self.until_swapped(&mut || self.try_archive(period, &mut predicate))
+    }
+
+    /// Repeats `attempt` as long as another agent's snapshot comes in between.
+    fn until_swapped<R>(&self, attempt: &mut dyn FnMut() -> Result<Option<R>>) -> Result<R> {
+        let snapshot = || -> Result<Option<String>> {
+            let manifest = read_manifest(&*self.backend)?;
+            Ok(manifest.map(|manifest| manifest.current_snapshot))
+        };
+        let mut last = busy();
         for _ in 0..SWAPS {
-            let began = Instant::now();
-            self.ensure_can_checkpoint()?;
-            let (listed, dead) = self.before_looking()?;
-            self.look_now()?;
-            let others = lock(&self.others);
-            let mut writer = self.quiesce(self.writer()?)?;
-            let mut picture = self.picture(&mut writer, &others, listed, dead, began);
-            let picked = self.while_batching(|| -> Result<Vec<Stored<T>>> {
-                let mut picked = Vec::new();
-                for document in picture.documents.iter() {
-                    let document = document?;
-                    if predicate(document.decoded()?, document.id()) {
-                        picked.push(document);
-                    }
+            let before = snapshot()?;
+            match attempt() {
+                Ok(Some(done)) => return Ok(done),
+                Ok(None) => {}
+                // It had chosen a name that we had chosen, or removed what we were at, as it may.
+                Err(error)
+                    if error.kind() == ErrorKind::Conflict
+                        || error.kind() != ErrorKind::Poisoned && snapshot()? != before =>
+                {
+                    last = error;
                 }
-                Ok(picked)
-            });
-            writer.sealing = None;
-            let picked = picked?;
-            if picked.is_empty() {
-                return Ok(0);
-            }
-            let (facts, replaced) = match self.write_segment(&picture.base, period, &picked) {
-                Err(error) if is_overtaken(&error) => continue,
-                written => written?,
-            };
-            let new_segment = facts.path.clone();
-            let archives = merge_list(&picture.base, facts, &replaced);
-            let gone: HashSet<&str> = picked.iter().map(Stored::id).collect();
-            let tombstones = picture.bury(&gone)?;
-            let forgotten = picture.promise(self);
-            let stamps = picture.stamps.without_forgotten(forgotten);
-            let kept = picture.documents.iter().filter(|document| {
-                document
-                    .as_ref()
-                    .map_or(true, |document| !gone.contains(document.id()))
-            });
-            let swapped =
-                self.write_both(&picture, kept, &stamps)
-                    .and_then(|(snapshot, stamps)| {
-                        let replacement = Replacement {
-                            snapshot,
-                            stamps,
-                            archives: Some(archives),
-                            merged: None,
-                            forgotten,
-                            closing: false,
-                        };
-                        self.swap_in(writer, picture, &replacement)
-                    });
-            match swapped {
-                Ok(Swap::Done(writer)) => {
-                    let mut state = self.state_mut();
-                    for (id, stamp) in tombstones {
-                        let order = Order {
-                            born: stamp.clone(),
-                            stamp,
-                        };
-                        state.merge(&id, None, order);
-                    }
-                    drop((state, writer));
-                    discard_all(&*self.backend, &replaced);
-                    return Ok(picked.len());
-                }
-                Ok(Swap::Lost) => discard(&*self.backend, &new_segment),
-                Err(error) if is_overtaken(&error) => discard(&*self.backend, &new_segment),
-                Err(error) => {
-                    if error.kind() != ErrorKind::Poisoned {
-                        discard(&*self.backend, &new_segment);
-                    }
-                    return Err(error);
-                }
+                Err(error) => return Err(error),
             }
         }
-        Err(busy())
+        Err(last)
+    }
+
+    fn try_compact(&self, closing: bool) -> Result<Option<()>> {
+        let began = Instant::now();
+        let (listed, dead) = self.before_looking()?;
+        self.look_now()?;
+        let picture = {
+            let others = lock(&self.others);
+            let mut writer = self.quiesce(lock(&self.writer))?;
+            self.picture(&mut writer, &others, listed, dead, began)
+        };
+        let forgotten = picture.promise(self);
+        let stamps = picture.stamps.without_forgotten(forgotten);
+        let present = picture
+            .present()
+            .filter(|_| closing && picture.is_folded(self.agent.as_deref()));
+        let (snapshot, facts) = match present {
+            Some(present) => present,
+            None => self.write_both(&picture, picture.documents.iter(), &stamps)?,
+        };
+        let replacement = Replacement {
+            snapshot,
+            stamps: facts,
+            archives: None,
+            merged: self.merge_sealed_logs(),
+            forgotten,
+            closing,
+        };
+        let _others = lock(&self.others);
+        let writer = self.quiesce(lock(&self.writer))?;
+        match self.swap_in(writer, picture, &replacement)? {
+            Swap::Done(_writer) => Ok(Some(())),
+            Swap::Lost => Ok(None),
+        }
+    }
+
+    fn try_archive(
+        &self,
+        period: &str,
+        predicate: &mut dyn FnMut(&T, &str) -> bool,
+    ) -> Result<Option<usize>> {
+        let began = Instant::now();
+        let (listed, dead) = self.before_looking()?;
+        self.look_now()?;
+        let others = lock(&self.others);
+        let mut writer = self.quiesce(self.writer()?)?;
+        let picture = self.picture(&mut writer, &others, listed, dead, began);
+        writer.sealing = None;
+        let picked = self.while_batching(|| -> Result<Vec<Stored<T>>> {
+            let mut picked = Vec::new();
+            for document in picture.documents.iter() {
+                let document = document?;
+                if predicate(document.decoded()?, document.id()) {
+                    picked.push(document);
+                }
+            }
+            Ok(picked)
+        })?;
+        if picked.is_empty() {
+            return Ok(Some(0));
+        }
+        let (facts, replaced) = self.write_segment(&picture.base, period, &picked)?;
+        let new_segment = facts.path.clone();
+        let archives = merge_list(&picture.base, facts, &replaced);
+        let swapped = self.swap_in_archive(writer, picture, &picked, archives);
+        match swapped {
+            Ok(true) => {
+                discard_all(&*self.backend, &replaced);
+                Ok(Some(picked.len()))
+            }
+            Ok(false) => {
+                discard(&*self.backend, &new_segment);
+                Ok(None)
+            }
+            Err(error) => {
+                if error.kind() != ErrorKind::Poisoned {
+                    discard(&*self.backend, &new_segment);
+                }
+                Err(error)
+            }
+        }
+    }
+
+    /// Swaps in a snapshot without the documents `picked`, which are in one of the segments `archives`; `false` when another one came first.
+    fn swap_in_archive(
+        &self,
+        writer: Guard<'_, T>,
+        mut picture: Picture<T>,
+        picked: &[Stored<T>],
+        archives: Vec<ArchiveFacts>,
+    ) -> Result<bool> {
+        let gone: HashSet<&str> = picked.iter().map(Stored::id).collect();
+        let tombstones = picture.bury(&gone)?;
+        let forgotten = picture.promise(self);
+        let stamps = picture.stamps.without_forgotten(forgotten);
+        let kept = picture.documents.iter().filter(|document| {
+            document
+                .as_ref()
+                .map_or(true, |document| !gone.contains(document.id()))
+        });
+        let (snapshot, stamps) = self.write_both(&picture, kept, &stamps)?;
+        let replacement = Replacement {
+            snapshot,
+            stamps,
+            archives: Some(archives),
+            merged: None,
+            forgotten,
+            closing: false,
+        };
+        let Swap::Done(_writer) = self.swap_in(writer, picture, &replacement)? else {
+            return Ok(false);
+        };
+        let mut state = self.state_mut();
+        for (id, stamp) in tombstones {
+            let order = Order {
+                born: stamp.clone(),
+                stamp,
+            };
+            state.merge(&id, None, order);
+        }
+        Ok(true)
     }
 
     /// What must be known before the logs are read: the files that are there, and the agents that are dead.
-    fn before_looking(&self) -> Result<(Garbage, BTreeSet<Agent>)> {
+    fn before_looking(&self) -> Result<(Garbage, Dead)> {
         let listed = Garbage::list(&*self.backend)?;
         let manifest = read_manifest(&*self.backend)?;
-        let dead = manifest.iter().flat_map(Manifest::agents).filter(|facts| {
-            facts.log.is_some()
-                && self.agent.as_deref() != Some(&facts.id)
+        let mut dead = Dead::default();
+        for facts in manifest.iter().flat_map(Manifest::agents) {
+            let Some(log) = &facts.log else {
+                continue;
+            };
+            if self.agent.as_deref() != Some(&facts.id)
                 && self.backend.lock_agent(&facts.id).is_ok()
-        });
-        let dead = dead.map(|facts| Agent::from(&*facts.id)).collect();
+            {
+                dead.0.insert(Agent::from(&*facts.id), log.clone());
+            }
+        }
         Ok((listed, dead))
     }
 
@@ -225,8 +272,11 @@ impl<T: Document> Engine<T> {
         let mut others = manifest
             .iter()
             .flat_map(Manifest::agents)
-            .filter(|facts| facts.log.is_some() && self.agent.as_deref() != Some(&facts.id));
-        Ok(others.all(|facts| dead.contains(&*facts.id)))
+            .filter(|facts| self.agent.as_deref() != Some(&facts.id));
+        Ok(others.all(|facts| {
+            let log = facts.log.as_deref();
+            log.is_none_or(|log| dead.has_left(&facts.id, log))
+        }))
     }
 
     fn picture(
@@ -234,7 +284,7 @@ impl<T: Document> Engine<T> {
         writer: &mut Guard<'_, T>,
         others: &Others,
         listed: Garbage,
-        dead: BTreeSet<Agent>,
+        dead: Dead,
         began: Instant,
     ) -> Picture<T> {
         let cut = self.cut(writer);
@@ -260,6 +310,7 @@ impl<T: Document> Engine<T> {
     ) -> Result<(NewSnapshot, FileFacts)> {
         let backend = &*self.backend;
         let before = paths::parse_snapshot(&picture.base.current_snapshot);
+        let before = before.max(picture.listed.newest());
         let (version, residency) = (picture.base.version, Residency::Memory);
         let snapshot = write_snapshot(backend, before, version, residency, documents)?;
         let facts = write_stamps(backend, &snapshot.name, stamps)
@@ -288,7 +339,7 @@ impl<T: Document> Engine<T> {
         let own = if give_up {
             None
         } else {
-            let own = self.begin_log(&mut writer, &picture.cut);
+            let own = self.begin_log(&writer, &picture.cut, snapshot);
             Some(own.inspect_err(|_| discard_all(backend, &new_files))?)
         };
         new_files.extend(own.iter().map(|own| own.name.clone()));
@@ -331,7 +382,7 @@ impl<T: Document> Engine<T> {
                 }
                 Ok(false) => {}
                 Err(error) => {
-                    return Err(self.after_failed_swap(&mut writer, &next, &new_files, error));
+                    return Err(self.after_failed_swap(&mut writer, &new_files, error));
                 }
             }
         }
@@ -339,12 +390,11 @@ impl<T: Document> Engine<T> {
         Err(busy())
     }
 
-    /// A new log of this agent, with what came after `cut`.
-    fn begin_log(&self, writer: &mut Guard<'_, T>, cut: &Cut) -> Result<OwnLog> {
+    /// A new log of this agent, with what came after `cut`, to go with `snapshot`.
+    fn begin_log(&self, writer: &Guard<'_, T>, cut: &Cut, snapshot: &str) -> Result<OwnLog> {
         let backend = &*self.backend;
         let agent = self.agent.as_deref().unwrap_or_default();
-        let (name, mut log) = create_agent_log(backend, agent, Some(writer.log_began))?;
-        writer.log_began = began(&name);
+        let (name, mut log) = create_agent_log(backend, agent, Some(&writer.log_name), snapshot)?;
         match copy_all_ops(backend, &writer.log_name, cut, &mut *log) {
             Ok(copied) => Ok(OwnLog { name, log, copied }),
             Err(error) => {
@@ -393,7 +443,8 @@ impl<T: Document> Engine<T> {
                 folded.folded_clock = settled.clock.max(facts.folded_clock);
                 folded.clock = settled.clock.max(facts.clock);
             }
-            let ends = same_log && picture.dead.contains(&*facts.id);
+            let left = |log: &str| picture.dead.has_left(&facts.id, log);
+            let ends = same_log && facts.log.as_deref().is_some_and(left);
             if own || ends {
                 let promise = own.then_some(picture.clock).or(Some(folded.clock));
                 if folded.folded == folded.seq {
@@ -421,7 +472,7 @@ impl<T: Document> Engine<T> {
         ours.snapshot = replacement.snapshot.facts;
         ours.stamps = Some(replacement.stamps);
         ours.checkpoint = Some(CheckpointCost {
-            millis: time::milliseconds_since(picture.began),
+            millis: u64::try_from(picture.began.elapsed().as_millis()).unwrap_or(u64::MAX),
             bytes: replacement.snapshot.facts.bytes,
         });
         if let Some(archives) = &replacement.archives {
@@ -433,7 +484,7 @@ impl<T: Document> Engine<T> {
                 .collect();
         }
         next.stats.active_records = replacement.snapshot.facts.documents;
-        next.stats.last_checkpoint = time::format_timestamp(time::now());
+        next.stats.last_checkpoint = time::format_timestamp(Timestamp::now());
         next.current_snapshot.clone_from(&replacement.snapshot.name);
         finish(&mut next);
         Some((next, dropped))
@@ -477,17 +528,18 @@ impl<T: Document> Engine<T> {
         }
     }
 
-    /// Decides what a failed swap means: not swapped (go on), or unknown (poisoned).
+    /// Decides what a failed swap means: not swapped (go on), or unknown (poisoned). Another agent may have swapped since, but what the manifest says of our log
+    /// only we change.
     fn after_failed_swap(
         &self,
         writer: &mut Guard<'_, T>,
-        next: &Manifest,
         new_files: &[String],
         error: Error,
     ) -> Error {
-        let nonce = |manifest: &Manifest| manifest.ours.as_ref().map(|ours| ours.nonce.clone());
+        let agent = self.agent.as_deref().unwrap_or_default();
+        let log_of = |manifest: &Manifest| manifest.agent(agent)?.log.clone();
         match read_manifest(&*self.backend) {
-            Ok(Some(current)) if nonce(&current) != nonce(next) => {
+            Ok(Some(current)) if log_of(&current).as_ref() == Some(&writer.log_name) => {
                 discard_all(&*self.backend, new_files);
                 error
             }
@@ -508,9 +560,15 @@ impl<T: Document> Engine<T> {
                 .and_then(|agent| manifest.agent(agent));
             facts.is_some_and(|facts| facts.folded > facts.seq)
         };
-        if !is_due(&self.manifest()) {
+        if !is_due(&self.manifest()) || self.is_batching() {
             return Ok(());
         }
+        // Whoever is about to make a checkpoint knows where it stood in the present log, and begins a new one anyway.
+        let _turn = match self.checkpointing.try_lock() {
+            Ok(turn) => turn,
+            Err(TryLockError::Poisoned(turn)) => turn.into_inner(),
+            Err(TryLockError::WouldBlock) => return Ok(()),
+        };
         let backend = &*self.backend;
         let others = lock(&self.others);
         let mut writer = self.quiesce(lock(&self.writer))?;
@@ -535,7 +593,7 @@ impl<T: Document> Engine<T> {
             end: facts.offset,
             holes: 0,
         };
-        let own = self.begin_log(&mut writer, &cut)?;
+        let own = self.begin_log(&writer, &cut, &current.current_snapshot)?;
         let mut next = current.clone();
         let Some(ours) = next.ours.as_mut() else {
             return Ok(());
@@ -554,21 +612,12 @@ impl<T: Document> Engine<T> {
             }
             Ok(false) => {}
             Err(error) => {
-                return Err(self.after_failed_swap(&mut writer, &next, &new_files, error));
+                return Err(self.after_failed_swap(&mut writer, &new_files, error));
             }
         }
         drop((writer, others));
         Ok(())
     }
-}
-
-fn began(log: &str) -> u64 {
-    paths::parse_agent_ops(log).map_or(0, |(_, began)| began)
-}
-
-/// Whether another agent made a file of the same name in the same millisecond, or has removed an unfinished one, with a swap that came in between.
-fn is_overtaken(error: &Error) -> bool {
-    matches!(error.kind(), ErrorKind::Conflict | ErrorKind::NotFound)
 }
 
 /// This agent's next log.
@@ -630,7 +679,7 @@ impl<T> Picture<T> {
 
     /// Of a living agent, nobody else knows whether its last write will stay.
     fn settled(&self, agent: &str, position: &Position) -> Settled {
-        if self.dead.contains(agent) {
+        if self.dead.has_left(agent, &position.log) {
             Settled {
                 seq: position.next_seq,
                 offset: position.offset,
@@ -651,7 +700,10 @@ impl<T> Picture<T> {
             .base
             .agents()
             .filter(|facts| facts.log.is_some() && engine.agent.as_deref() != Some(&facts.id));
-        let alive = others.filter(|facts| !self.dead.contains(&*facts.id));
+        let alive = others.filter(|facts| {
+            let log = facts.log.as_deref();
+            !log.is_some_and(|log| self.dead.has_left(&facts.id, log))
+        });
         let clocks = alive.map(|facts| {
             let position = self.others.get(&*facts.id);
             let read = position.map_or(0, |position| self.settled(&facts.id, position).clock);
@@ -662,11 +714,11 @@ impl<T> Picture<T> {
 
     /// The last writes of dead agents are folded and sealed: they must be there after a power cut, though their agent may have been killed before its sync.
     fn settle_dead(&self, backend: &dyn Backend) -> Result<()> {
-        for agent in &self.dead {
+        for (agent, log) in &self.dead.0 {
             let Some(position) = self
                 .others
                 .get(agent)
-                .filter(|position| !position.log.is_empty())
+                .filter(|position| position.log == *log)
             else {
                 continue;
             };

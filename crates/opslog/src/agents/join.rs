@@ -6,6 +6,8 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use jiff::Timestamp;
+
 use super::Others;
 use crate::backend::{Backend, Expected, LockGuard, Log, Version};
 use crate::checkpoint::{
@@ -18,20 +20,18 @@ use crate::format::manifest::{self, AgentFacts, Manifest, Ours, SealedLog, Stats
 use crate::merge::{Agent, Order, Stamp};
 use crate::open::{
     Loaded, LogDamage, check_version, create, keep_damaged_bytes, load_all, load_consistent,
-    missing_file_is_damage, named_paths, no_store, read_manifest, report,
+    named_paths, no_store, read_manifest, report,
 };
 use crate::oplog::{self, Lines, Start};
 use crate::options::{Options, Residency, WriteMode};
 use crate::sealed::MERGES_MAX;
 use crate::state::Stamps;
-use crate::sync::thread;
 use crate::{Error, ErrorKind, Result, paths, time};
 
 /// How often a swap is tried that others' swaps come in the way of.
 pub(super) const SWAPS: usize = 200;
 /// How often a lock is tried: whoever compacts takes a dead agent's for a moment.
 const LOCK_TRIES: usize = 20;
-const SWAP_PAUSE: Duration = Duration::from_millis(1);
 const LOCK_PAUSE: Duration = Duration::from_millis(10);
 
 /// What an agent begins with, once a manifest names its log.
@@ -73,11 +73,14 @@ pub(crate) fn open<T: Document>(
         end: joined.log.end(),
         log: Some(joined.log),
         next_seq: joined.next_seq,
-        log_began: began(&joined.log_name).unwrap_or(0),
         lock: Some(lock),
         ..Writer::new(joined.log_name)
     };
     writer.clock.observe(joined.clock);
+    // Of what the snapshot holds, some may not be in the logs any more.
+    writer
+        .clock
+        .observe(loaded.manifest.ours.as_ref().map_or(0, |ours| ours.clock));
     for position in others.values().chain(&own) {
         writer.clock.observe(position.clock);
         writer.last_millisecond = writer.last_millisecond.max(position.last_millisecond());
@@ -138,7 +141,7 @@ fn take_lock(backend: &dyn Backend, agent: &str) -> Result<Box<dyn LockGuard>> {
     loop {
         tries += 1;
         match backend.lock_agent(agent) {
-            Err(error) if error.is_locked() && tries < LOCK_TRIES => thread::sleep(LOCK_PAUSE),
+            Err(error) if error.is_locked() && tries < LOCK_TRIES => std::thread::sleep(LOCK_PAUSE),
             result => return result,
         }
     }
@@ -146,75 +149,59 @@ fn take_lock(backend: &dyn Backend, agent: &str) -> Result<Box<dyn LockGuard>> {
 
 /// Begins a log of `agent` and has the manifest name it.
 fn join<T: Document>(options: &Options, backend: &dyn Backend, agent: &str) -> Result<Joined> {
-    let mut tried = 0;
     for _ in 0..SWAPS {
         let found = read_version(backend)?;
-        let error = match try_to_join::<T>(options, backend, agent, found.as_ref(), &mut tried) {
+        let version = found.as_ref().map(|(_, version)| version.clone());
+        match try_join::<T>(options, backend, agent, found) {
             Ok(Some(joined)) => return Ok(joined),
-            Ok(None) => continue,
-            Err(error) => error,
-        };
-        // A file that is there already, or is gone: another agent is at it too, or was, and then the manifest is another one.
-        let version = |found: &Option<(Manifest, Version)>| {
-            found.as_ref().map(|(_, version)| version.clone())
-        };
-        let changed = version(&read_version(backend)?) != version(&found);
-        if error.kind() != ErrorKind::Conflict && !changed {
-            return Err(missing_file_is_damage(error));
+            Ok(None) => {}
+            Err(error) => {
+                // Another agent had chosen the same name, or swapped: whatever else went wrong, a manifest that is the same afterwards had nothing to do with it.
+                let again = error.kind() == ErrorKind::Conflict
+                    || read_version(backend)?.map(|(_, version)| version) != version;
+                if !again {
+                    return Err(error);
+                }
+            }
         }
-        std::thread::sleep(SWAP_PAUSE);
     }
     Err(busy())
 }
 
-/// Takes the next step towards a log in the manifest; `None` when another one is needed, or somebody was faster. `tried` is when the last log was begun that came to nothing: its name
-/// must not come again, since somebody may be about to remove it.
-fn try_to_join<T: Document>(
+/// One step towards a log that the manifest names: `None` where there are more to come, or another agent came first.
+fn try_join<T: Document>(
     options: &Options,
     backend: &dyn Backend,
     agent: &str,
-    found: Option<&(Manifest, Version)>,
-    tried: &mut u64,
+    found: Option<(Manifest, Version)>,
 ) -> Result<Option<Joined>> {
     let Some((manifest, version)) = found else {
         let manifest = create(backend, options)?;
-        swap(
-            backend,
-            &Expected::Absent,
-            &manifest,
-            &created_files(&manifest),
-        )?;
+        let new_files = created_files(&manifest);
+        swap(backend, &Expected::Absent, &manifest, &new_files)?;
         return Ok(None);
     };
-    check_version(options, manifest)?;
-    let expected = Expected::Unchanged(version.clone());
-    if !has_stamps(backend, manifest)? {
+    check_version(options, &manifest)?;
+    if !has_stamps(backend, &manifest)? {
         let garbage = Garbage::list(backend)?;
         let whole = Options {
             agent: None,
             skip_load: false,
             ..options.clone()
         };
-        let loaded: Loaded<T> = load_all(&whole, backend, manifest.clone())?;
+        let before = manifest.clone();
+        let loaded: Loaded<T> = load_all(&whole, backend, manifest)?;
         let (next, new_files) = fold_all(backend, loaded, true)?;
-        if swap(backend, &expected, &next, &new_files)? {
-            discard_all(backend, &no_longer_named(manifest, &next));
+        if swap(backend, &Expected::Unchanged(version), &next, &new_files)? {
+            discard_all(backend, &no_longer_named(&before, &next));
             garbage.remove(backend, &next);
         }
         return Ok(None);
     }
-    let (next, joined, replaced) = register(backend, manifest, agent, *tried)?;
-    *tried = paths::parse_agent_ops(&joined.log_name).map_or(0, |(_, began)| began);
-    if !swap(
-        backend,
-        &expected,
-        &next,
-        std::slice::from_ref(&joined.log_name),
-    )? {
-        return Ok(None);
-    }
-    discard_all(backend, &replaced);
-    Ok(Some(joined))
+    let (next, joined) = register(backend, &manifest, agent)?;
+    let new_files = [joined.log_name.clone()];
+    let expected = Expected::Unchanged(version);
+    Ok(swap(backend, &expected, &next, &new_files)?.then_some(joined))
 }
 
 pub(super) fn busy() -> Error {
@@ -283,14 +270,7 @@ fn has_stamps(backend: &dyn Backend, manifest: &Manifest) -> Result<bool> {
 }
 
 /// The manifest with a new log of `agent`, into which is copied what its last one has beyond the snapshot.
-///
-/// The third part of the answer is the log that is not needed then.
-fn register(
-    backend: &dyn Backend,
-    manifest: &Manifest,
-    agent: &str,
-    tried: u64,
-) -> Result<(Manifest, Joined, Vec<String>)> {
+fn register(backend: &dyn Backend, manifest: &Manifest, agent: &str) -> Result<(Manifest, Joined)> {
     let mut next = manifest.clone();
     let ours = next.ours.get_or_insert_default();
     let facts = manifest
@@ -301,8 +281,8 @@ fn register(
             clock: ours.clock,
             ..AgentFacts::default()
         });
-    let before = facts.began.max(tried);
-    let (log_name, mut log) = create_agent_log(backend, agent, (before > 0).then_some(before))?;
+    let before = facts.log.as_deref();
+    let (log_name, mut log) = create_agent_log(backend, agent, before, &manifest.current_snapshot)?;
     let copied = copy_unfolded(backend, &facts, &mut *log).inspect_err(|_| {
         discard_all(backend, std::slice::from_ref(&log_name));
     })?;
@@ -317,8 +297,7 @@ fn register(
         clock,
         damage: copied.damage,
     };
-    let replaced = facts.log.filter(|_| facts.folded == facts.seq);
-    Ok((next, joined, replaced.into_iter().collect()))
+    Ok((next, joined))
 }
 
 struct Copied {
@@ -350,13 +329,17 @@ fn copy_unfolded(backend: &dyn Backend, facts: &AgentFacts, to: &mut dyn Log) ->
     Ok(copied)
 }
 
-/// Creates an empty log of `agent`, which has begun one at `before` already.
+/// Creates an empty log of `agent`, after the one called `before`, to go with `snapshot`. Its number is greater than the snapshot's, and so than those of all files that
+/// were there when that one was made: nobody is about to remove a file of this name.
 pub(super) fn create_agent_log(
     backend: &dyn Backend,
     agent: &str,
-    before: Option<u64>,
+    before: Option<&str>,
+    snapshot: &str,
 ) -> Result<(String, Box<dyn Log>)> {
-    next_free(before.map(|ms| ms + MERGES_MAX), |ms| {
+    let before = before.and_then(paths::parse_agent_ops);
+    let before = before.map(|(_, ms)| ms.saturating_add(MERGES_MAX));
+    next_free(before.max(paths::parse_snapshot(snapshot)), |ms| {
         let name = paths::agent_ops(agent, ms);
         backend.create_log(&name).map(|log| (name, log))
     })
@@ -370,7 +353,7 @@ pub(super) fn replace_log(
     log: Option<&str>,
     clock: Option<u64>,
 ) {
-    let now = time::format_timestamp(time::now());
+    let now = time::format_timestamp(Timestamp::now());
     if let Some(old) = &facts.log
         && facts.folded > facts.seq
     {
@@ -386,9 +369,6 @@ pub(super) fn replace_log(
     let next = AgentFacts {
         clock: clock.unwrap_or(facts.clock),
         seen: now,
-        began: log
-            .and_then(paths::parse_agent_ops)
-            .map_or(facts.began, |(_, began)| began),
         log: log.map(str::to_owned),
         seq: facts.folded,
         offset: 0,
@@ -425,7 +405,7 @@ pub(crate) fn fold_all<T: Document>(
     stamps: bool,
 ) -> Result<(Manifest, Vec<String>)> {
     let old = &loaded.manifest;
-    let now = time::format_timestamp(time::now());
+    let now = time::format_timestamp(Timestamp::now());
     let mut ours = old.ours.clone().unwrap_or_default();
     let mut seal =
         |log: &str, position: &Position, first: u64, agent: Option<&str>| -> Result<()> {
@@ -464,6 +444,7 @@ pub(crate) fn fold_all<T: Document>(
     ours.clock = ours.clock.max(clocks.max().unwrap_or(0));
     fold_agents(&mut ours, &loaded.others, &now);
     let before = paths::parse_snapshot(&old.current_snapshot);
+    let before = before.max(Garbage::list(backend)?.newest());
     let residency = Residency::Memory;
     let snapshot = write_snapshot(backend, before, old.version, residency, documents.iter())?;
     let mut new_files = vec![snapshot.name.clone()];
@@ -536,24 +517,6 @@ fn fold_agents(ours: &mut Ours, others: &Others, now: &str) {
     }
 }
 
-/// When the file was begun, by its name; `None` for one that is not removed beside other agents.
-fn began(name: &str) -> Option<u64> {
-    let finished = match name.strip_suffix(".tmp") {
-        Some(name) => name.rsplit_once('.')?.0,
-        None => name,
-    };
-    paths::parse_snapshot(finished)
-        .or_else(|| paths::parse_stamps(finished))
-        .or_else(|| paths::parse_index(finished))
-        .or_else(|| paths::parse_ops(finished))
-        .or_else(|| paths::parse_agent_ops(finished).map(|(_, began)| began))
-        .or_else(|| paths::parse_archive(finished)?.1)
-}
-
-/// How many milliseconds a name must lie back to be removed as garbage. Names begin with the present time, so that an older one does not come again: it would be removed
-/// under the hands of who has just made it.
-const YOUNG_MS: u64 = 60_000;
-
 /// Whether a file that no manifest names may be removed: an agent's log that holds something is kept, whoever's it is.
 pub(crate) fn may_go(backend: &dyn Backend, name: &str) -> bool {
     if paths::parse_agent_ops(name).is_none() {
@@ -584,8 +547,7 @@ pub(crate) fn no_longer_named(before: &Manifest, after: &Manifest) -> Vec<String
     gone.map(str::to_owned).chain(stamps).collect()
 }
 
-/// The store's own files before a swap that puts another snapshot in place. What of them the new manifest does not name was made for a manifest that can no longer
-/// come: whoever made it did so on top of the old snapshot. Other swaps must not remove it, since what was prepared stays good when they come in between.
+/// The store's own files before a swap of the snapshot: what of them the new manifest does not name was made for a manifest that can no longer come.
 pub(super) struct Garbage(Vec<String>);
 
 impl Garbage {
@@ -594,12 +556,29 @@ impl Garbage {
         for prefix in [paths::SNAPSHOTS, paths::OPS, paths::ARCHIVE] {
             names.extend(backend.list(prefix)?.into_iter().map(|object| object.name));
         }
-        let now = u64::try_from(time::now().as_millisecond()).unwrap_or(0);
-        names.retain(|name| began(name).is_some_and(|began| began + YOUNG_MS < now));
+        names.retain(|name| {
+            paths::parse_snapshot(name).is_some()
+                || paths::parse_stamps(name).is_some()
+                || paths::parse_index(name).is_some()
+                || paths::parse_ops(name).is_some()
+                || paths::parse_agent_ops(name).is_some()
+                || paths::parse_archive(name).is_some_and(|(_, merged)| merged.is_some())
+                || paths::is_temporary(name)
+        });
         Ok(Self(names))
     }
 
-    /// Removes what `manifest`, which is in place, does not name.
+    /// The greatest number in a name.
+    pub(super) fn newest(&self) -> Option<u64> {
+        let numbers = self.0.iter().filter_map(|name| {
+            let log = || paths::parse_ops(name).or_else(|| Some(paths::parse_agent_ops(name)?.1));
+            let archive = || paths::parse_archive(name)?.1;
+            paths::parse_snapshot(name).or_else(log).or_else(archive)
+        });
+        numbers.max()
+    }
+
+    /// Removes what `manifest`, which is in place with a snapshot of its own, does not name: whoever made those files did so for another snapshot, and finds its swap lost.
     pub(super) fn remove(self, backend: &dyn Backend, manifest: &Manifest) {
         let stamps = paths::stamps_of(&manifest.current_snapshot);
         let named: BTreeSet<&str> = named_paths(manifest).chain(stamps.as_deref()).collect();

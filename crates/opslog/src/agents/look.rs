@@ -1,16 +1,17 @@
 //! Seeing what the other agents wrote.
 
+use std::sync::MutexGuard;
+
 use super::{Others, read_agent};
 use crate::commit::Guard;
 use crate::document::{Document, Stored};
-use crate::engine::{Engine, lock};
+use crate::engine::{Engine, Writer, lock};
 use crate::follow::{Position, Tail};
 use crate::format::manifest::Manifest;
 use crate::merge::Agent;
 use crate::op::{Cursor, Operation};
 use crate::open::{load_consistent, read_manifest};
 use crate::oplog::{Damage, DamageKind};
-use crate::sync::MutexGuard;
 use crate::{Error, ErrorKind, Result};
 
 impl<T: Document> Engine<T> {
@@ -24,7 +25,6 @@ impl<T: Document> Engine<T> {
     }
 
     pub(super) fn look_now(&self) -> Result<Tail> {
-        self.ensure_not_batching()?;
         let mut others = lock(&self.others);
         match self.read_on_agents(&mut others) {
             Ok(Some(tail)) => Ok(tail),
@@ -46,16 +46,16 @@ impl<T: Document> Engine<T> {
         if !goes_on(&self.manifest(), &manifest) {
             return Ok(None);
         }
-        // Of an agent that came since, everything is new, also what is in a snapshot by now.
-        let beginning = Position::at("", 0, 0, 0);
         let mut next = Others::new();
         let mut found = Vec::new();
+        // An agent that is seen for the first time may be in the snapshot already.
+        let nothing = Position::at("", 0, 0, 0);
         let others_facts = manifest
             .agents()
             .filter(|facts| self.agent.as_deref() != Some(&facts.id));
         for facts in others_facts {
             let agent = Agent::from(&*facts.id);
-            let from = others.get(&agent).unwrap_or(&beginning);
+            let from = others.get(&agent).unwrap_or(&nothing);
             let read = read_agent(backend, &manifest, facts, Some(from), &mut |line| {
                 found.push(Operation::from_line(line)?);
                 Ok(())
@@ -69,6 +69,8 @@ impl<T: Document> Engine<T> {
             next.insert(agent, read.position);
         }
         let operations = in_order(found, others);
+        // First the clock, then the documents: whoever writes upon what it sees must win against it.
+        observe(&mut lock(&self.writer), &manifest, &next);
         self.merge_found(&operations, &manifest)?;
         **others = next;
         self.take_note(manifest, others);
@@ -106,14 +108,9 @@ impl<T: Document> Engine<T> {
         Ok(())
     }
 
-    /// Moves the clock above what was read, and keeps the manifest.
+    /// Keeps the manifest, and what it says of this agent.
     fn take_note(&self, manifest: Manifest, others: &Others) {
         let mut writer = lock(&self.writer);
-        let clock = manifest.ours.as_ref().map_or(0, |ours| ours.clock);
-        writer.clock.observe(clock);
-        for position in others.values() {
-            writer.clock.observe(position.clock);
-        }
         writer.ops_since_checkpoint = match &self.agent {
             Some(agent) => {
                 let folded = manifest.agent(agent).map_or(0, |facts| facts.folded);
@@ -127,7 +124,7 @@ impl<T: Document> Engine<T> {
 
     /// Loads the store anew, with what this agent has settled; the operations that came, as far as they are kept, are in the answer.
     fn load_anew(&self, others: &mut MutexGuard<'_, Others>) -> Result<Tail> {
-        let writer: Option<Guard<'_, T>> = match self.agent {
+        let mut writer: Option<Guard<'_, T>> = match self.agent {
             Some(_) => Some(self.quiesce(lock(&self.writer))?),
             None => None,
         };
@@ -145,6 +142,9 @@ impl<T: Document> Engine<T> {
                 .at_path(self.backend.location()));
             }
             loaded.others.remove(agent);
+        }
+        if let Some(writer) = &mut writer {
+            observe(writer, &loaded.manifest, &loaded.others);
         }
         let seen = std::mem::replace(&mut **others, loaded.others);
         *self.state_mut() = loaded.state;
@@ -171,6 +171,13 @@ impl<T: Document> Engine<T> {
         }
         Ok(same.then(Tail::default))
     }
+}
+
+/// Moves the clock above what was read.
+fn observe<T>(writer: &mut Writer<T>, manifest: &Manifest, others: &Others) {
+    let clock = manifest.ours.as_ref().map_or(0, |ours| ours.clock);
+    let clocks = others.values().map(|position| position.clock);
+    writer.clock.observe(clocks.fold(clock, u64::max));
 }
 
 fn tell_of_damage(log: &str, damage: &Damage) {

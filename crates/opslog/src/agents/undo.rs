@@ -1,11 +1,11 @@
-//! Taking back an agent's last commit: a commit with the same stamps, of what the documents would be without it.
+//! Taking back an agent's last commit: a new commit, of what the documents would be without it.
 
-use crate::commit::{Draft, Drafts, Intent};
+use crate::commit::{Draft, Drafts, Intent, TakenBack};
 use crate::document::{Document, Stored};
 use crate::engine::Engine;
-use crate::format::op_line::{self, OpLine};
+use crate::format::op_line::{self, OpKind, OpLine};
 use crate::history::kept_logs;
-use crate::merge::{Order, Stamp, StampText};
+use crate::merge::{Mark, Order, Register, Stamp, StampText};
 use crate::op::previous_document;
 use crate::state::State;
 use crate::undo::{Commit, unreadable};
@@ -21,17 +21,13 @@ impl<T: Document> Engine<T> {
         let Some((commit, _)) = self.commit_to_undo(&writer)? else {
             return Ok(false);
         };
-        let (drafts, taken) = self.without(&commit)?;
-        self.commit(writer, drafts, &Intent::TakeBack(taken))?;
+        let (drafts, each) = self.without(&commit)?;
+        self.commit(writer, drafts, &Intent::TakeBack(each))?;
         Ok(true)
     }
 
-    /// What the documents of `commit` would be without it, and the stamps and births that these have.
-    #[expect(
-        clippy::type_complexity,
-        reason = "the two lists belong together once, here"
-    )]
-    fn without(&self, commit: &Commit) -> Result<(Drafts<T>, Vec<(Stamp, Option<Stamp>)>)> {
+    /// What the documents of `commit` would be without it.
+    fn without(&self, commit: &Commit) -> Result<(Drafts<T>, Vec<TakenBack>)> {
         let mut taken: Vec<Taken<T>> = Vec::new();
         let mut first_clock = u64::MAX;
         for raw in commit.lines.iter().rev() {
@@ -45,15 +41,13 @@ impl<T: Document> Engine<T> {
                     ),
                 ));
             }
-            let Some(order) = op.order() else {
-                return Err(unreadable("it has no stamp"));
-            };
-            first_clock = first_clock.min(order.stamp.clock);
-            // The first operation on an id says what was before the commit, the last one has the stamp that counts.
+            first_clock = first_clock.min(op.clock.unwrap_or(0));
+            // The first operation on an id says what was before the commit, the last one what it came to.
             match taken.iter_mut().find(|taken| taken.id == *op.id) {
-                Some(taken) => taken.stamp = self.stamp_of_undo(&op.id, order.stamp),
+                Some(taken) => taken.kind = op.kind,
                 None => taken.push(Taken {
-                    stamp: self.stamp_of_undo(&op.id, order.stamp),
+                    kind: op.kind,
+                    overwritten: false,
                     register: before(&op)?,
                     id: op.id.into_owned(),
                 }),
@@ -61,39 +55,36 @@ impl<T: Document> Engine<T> {
         }
         self.merge_others(&mut taken, first_clock)?;
         let mut drafts = Drafts::new();
-        let mut stamps = Vec::new();
+        let mut each = Vec::new();
         for taken in taken {
+            if !self.is_last_word(&taken) {
+                drafts.push(Draft::Delete(taken.id.into()));
+                each.push(TakenBack::Nothing);
+                continue;
+            }
             let register = taken.register.register(&taken.id);
-            stamps.push((
-                taken.stamp,
-                register.and_then(|register| register.born().cloned()),
-            ));
+            let born = register.and_then(|register| register.born().cloned());
+            each.push(TakenBack::Restored { born });
             drafts.push(match taken.register.get(&taken.id)? {
                 Some(document) => Draft::Set(document),
                 None => Draft::Delete(taken.id.into()),
             });
         }
-        Ok((drafts, stamps))
+        Ok((drafts, each))
     }
 
-    /// The stamp that takes back an operation with the stamp `written`: that one, marked. Where the register still has what an earlier undo of this agent put there, which was of a later
-    /// commit, it is that undo's place that is taken.
-    fn stamp_of_undo(&self, id: &str, written: Stamp) -> Stamp {
-        let register = self.state().register(id);
-        let stamp = match register {
-            Some(register)
-                if register.stamp().mark.is_taken_back()
-                    && register.stamp().agent == written.agent
-                    && register.stamp().clock > written.clock =>
-            {
-                register.stamp().clone()
-            }
-            _ => written,
-        };
-        stamp.marked(stamp.mark.taken_back())
+    /// Whether nobody else has written since. All that this agent itself has written since is taken back already.
+    fn is_last_word(&self, taken: &Taken<T>) -> bool {
+        let own = |stamp: &Stamp| Some(&stamp.agent) == self.agent.as_ref();
+        match self.state().register(&taken.id) {
+            Some(Register::Live(order)) => own(&order.stamp),
+            Some(Register::Deleted(stamp)) => own(&stamp) && stamp.mark != Mark::ARCHIVED,
+            // Its tombstone is forgotten, and may have been another agent's.
+            None => taken.kind == OpKind::Delete && !taken.overwritten,
+        }
     }
 
-    /// Merges into the registers what was written to them below their stamps, seen at the time or not, but for what this agent wrote from `first_clock` on, which it has taken back.
+    /// Merges into the registers what was written to them, seen at the time or not, but for what this agent wrote from `first_clock` on, which it has taken back.
     fn merge_others(&self, taken: &mut [Taken<T>], first_clock: u64) -> Result<()> {
         for part in kept_logs(&self.manifest()) {
             if part.agent.is_none() {
@@ -108,8 +99,8 @@ impl<T: Document> Engine<T> {
                 let mut of_id = taken.iter_mut().filter(|taken| taken.id == *line.op.id);
                 if let Some(taken) = of_id.next()
                     && counts
-                    && order.stamp < taken.stamp
                 {
+                    taken.overwritten |= !own && order.stamp.clock > first_clock;
                     let document = line.op.data.map(|data| Stored::new(&line.op.id, data));
                     taken.register.merge(&line.op.id, document, order);
                 }
@@ -128,7 +119,10 @@ impl<T: Document> Engine<T> {
 /// An id that a commit wrote to, as it would be without the commit.
 struct Taken<T> {
     id: String,
-    stamp: Stamp,
+    /// What the commit did last.
+    kind: OpKind,
+    /// Whether another agent has written with a later clock, as far as that is kept.
+    overwritten: bool,
     register: State<T>,
 }
 

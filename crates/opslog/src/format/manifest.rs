@@ -64,8 +64,6 @@ pub(crate) struct AgentFacts {
     pub(crate) clock: u64,
     /// When it last wrote to the manifest.
     pub(crate) seen: String,
-    /// When its newest log was begun, in milliseconds since 1970: the name does not come again.
-    pub(crate) began: u64,
     /// `None` while it has no log.
     pub(crate) log: Option<String>,
     /// The number of the first operation of `log`, or of the next one it will begin.
@@ -275,7 +273,6 @@ fn agent_value(agent: &AgentFacts) -> Value {
         "id": agent.id,
         "clock": agent.clock,
         "seen": agent.seen,
-        "began": agent.began,
         "log": agent.log,
         "seq": agent.seq,
         "folded": agent.folded,
@@ -418,7 +415,6 @@ fn read_agent(agent: &Fields<'_>) -> Result<AgentFacts> {
         id: agent.text("id")?,
         clock: agent.number("clock")?,
         seen: agent.text("seen")?,
-        began: agent.number("began")?,
         log: agent.optional("log", Fields::text)?,
         seq,
         folded,

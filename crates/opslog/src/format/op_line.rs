@@ -52,7 +52,7 @@ pub(crate) struct BatchMark {
 /// What an agent's line says beyond its stamp; empty in the lines of a single writer.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Origin<'a> {
-    /// The stamp that counts, where the operation takes an earlier one back.
+    /// The stamp that counts, where it is not that of the clock: the least one, where the operation is to change nothing.
     pub(crate) takes: Option<StampText<'a>>,
     /// When the document was created; nothing where this operation creates it.
     pub(crate) born: Option<StampText<'a>>,

@@ -233,3 +233,6 @@ impl<T> State<T> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
