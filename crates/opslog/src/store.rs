@@ -524,6 +524,23 @@ impl<T: Document> Store<T> {
         self.engine.load_archive(segment)
     }
 
+    /// As [`load_archive`](Self::load_archive), with the documents' JSON text.
+    ///
+    /// # Errors
+    ///
+    /// As for [`load_archive`](Self::load_archive).
+    ///
+    /// ```
+    /// # let store: opslog::Store = opslog::Store::in_memory()?;
+    /// store.set("a", &serde_json::json!({"n": 1}))?;
+    /// store.archive(|_document, id| id == "a", Some("old"))?;
+    /// assert_eq!(store.load_archive_json("old")?[0].1.as_str(), r#"{"n":1}"#);
+    /// # Ok::<(), opslog::Error>(())
+    /// ```
+    pub fn load_archive_json(&self, segment: &str) -> Result<Vec<(String, Json)>> {
+        self.engine.load_archive_json(segment)
+    }
+
     /// The files of all archive segments, such as `archive/archive-2026-Q4.json`.
     ///
     /// # Errors

@@ -1,0 +1,147 @@
+"use strict";
+// The documents as the event loop sees them: they change only on it, between two turns of it, whatever the store's thread does meanwhile.
+//
+// A document is decoded when it is first read, frozen, and kept. Until then its value is the JSON text, or the place (a number) at which the
+// native half has the text.
+
+const { freeze } = require("./document.cjs");
+
+/** Documents whose text is taken from the native half at a time. */
+const PIECE = 1024;
+
+class Documents {
+  #native;
+  #values = new Map();
+  /** How many are not decoded yet. */
+  #undecoded = 0;
+  /** The values that somebody iterates over; whoever changes them meanwhile changes a copy. */
+  #iterated = null;
+  #mutable;
+
+  /** With `mutable` each read gives a new copy, which the caller may change. */
+  constructor(native, mutable) {
+    this.#native = native;
+    this.#mutable = mutable;
+  }
+
+  get size() {
+    return this.#values.size;
+  }
+
+  has(id) {
+    return this.#values.has(id);
+  }
+
+  get(id) {
+    const value = this.#values.get(id);
+    return typeof value === "object" || value === undefined ? value : this.#decode(id, value);
+  }
+
+  /** Sets the document of `id`, given as text or place; an update keeps its place in the order. */
+  set(id, value) {
+    const values = this.#changeable();
+    const before = values.get(id);
+    if (before === undefined || typeof before === "object") this.#undecoded += 1;
+    values.set(id, value);
+  }
+
+  delete(id) {
+    const values = this.#changeable();
+    const before = values.get(id);
+    if (before !== undefined && typeof before !== "object") this.#undecoded -= 1;
+    values.delete(id);
+  }
+
+  all() {
+    if (this.#mutable) return Array.from(this.entries(), ([, document]) => document);
+    this.#decodeAll();
+    return Array.from(this.#values.values());
+  }
+
+  filter(predicate) {
+    const picked = [];
+    this.#iterate((document, id) => {
+      if (predicate(document, id)) picked.push(document);
+    });
+    return picked;
+  }
+
+  count(predicate) {
+    let count = 0;
+    this.#iterate((document, id) => {
+      if (predicate(document, id)) count += 1;
+    });
+    return count;
+  }
+
+  /** `[id, document]` of all; to be used up before anything changes. */
+  entries() {
+    if (this.#mutable) return Array.from(this.#values.keys(), (id) => [id, this.get(id)]).values();
+    this.#decodeAll();
+    return this.#values.entries();
+  }
+
+  /** Takes the place of `ids.length` documents more, the first of them at `place` of the native half. */
+  append(ids, place) {
+    for (const id of ids) this.#values.set(id, place++);
+    this.#undecoded += ids.length;
+  }
+
+  #iterate(visit) {
+    if (!this.#mutable) this.#decodeAll();
+    const values = this.#values;
+    const iterated = this.#iterated;
+    this.#iterated = values;
+    try {
+      if (this.#mutable) for (const [id, value] of values) visit(this.#decode(id, value), id);
+      else for (const [id, document] of values) visit(document, id);
+    } finally {
+      this.#iterated = iterated;
+    }
+  }
+
+  #changeable() {
+    if (this.#iterated === this.#values) this.#values = new Map(this.#values);
+    return this.#values;
+  }
+
+  #decode(id, value) {
+    const text = typeof value === "string" ? value : this.#native.takeOne(value);
+    if (this.#mutable) {
+      if (typeof value === "number") this.#values.set(id, text);
+      return JSON.parse(text);
+    }
+    return this.#keep(id, JSON.parse(text));
+  }
+
+  #keep(id, document) {
+    this.#values.set(id, freeze(document));
+    this.#undecoded -= 1;
+    return document;
+  }
+
+  #decodeAll() {
+    if (this.#undecoded === 0) return;
+    let ids = [];
+    let places = [];
+    for (const [id, value] of this.#values) {
+      if (typeof value === "string") this.#decode(id, value);
+      if (typeof value !== "number") continue;
+      ids.push(id);
+      places.push(value);
+      if (ids.length === PIECE) {
+        this.#decodePiece(ids, places);
+        ids = [];
+        places = [];
+      }
+    }
+    this.#decodePiece(ids, places);
+  }
+
+  #decodePiece(ids, places) {
+    const documents = JSON.parse(this.#native.take(Uint32Array.from(places)));
+    ids.forEach((id, index) => this.#keep(id, documents[index]));
+  }
+}
+
+module.exports = { Documents };

@@ -1,0 +1,538 @@
+"use strict";
+// The store as the event loop sees it. What is durable is decided on the store's thread, in Rust; this side keeps the documents that are
+// visible, sends the calls, and settles their promises in order.
+
+const { join } = require("node:path");
+const { OpslogError, notFound, notOpen, readOnly, invalid, fromFailure, calling } = require("./errors.cjs");
+const { native: { NativeStore } } = require("./native.cjs");
+const { checkId, encode } = require("./document.cjs");
+const { Documents } = require("./documents.cjs");
+const { Batch } = require("./batch.cjs");
+const { Calls } = require("./calls.cjs");
+const { items } = require("./streams.cjs");
+const { nativeOptions, refuseForeignBackend } = require("./options.cjs");
+
+/** Characters of writes that are handed to the thread at once, at the latest. */
+const LINES_MOST = 1 << 20;
+/** Characters that may wait for the thread before a write in `group` or `async` mode waits too. */
+const QUEUED_MOST = 16 << 20;
+/** How long loading may keep the event loop at a time, in milliseconds. */
+const SLICE = 8;
+/** Longer texts and ids might be more than a store takes. */
+const SURELY_ACCEPTED = 512;
+
+const DONE = Promise.resolve();
+const nextTurn = () => new Promise((resolve) => { setImmediate(resolve); });
+
+class Store {
+  /** The native half while the store is open, or being opened. */
+  #native = null;
+  #isOpen = false;
+  #isReadOnly = false;
+  /** Whether reads give copies that the caller may change. */
+  #isMutable = false;
+  /** In `group` and `async` mode a write is visible, and has ended, when it is accepted here. */
+  #isBuffered = false;
+  /** In `group` mode, after how many writes one waits for the flush. */
+  #groupSize = Infinity;
+  #checkpointThreshold;
+  #documents = null;
+  #calls = new Calls();
+  #batch = null;
+  /** A batch that was asked for inside a batch. */
+  #inner = null;
+  #manifest = null;
+  #opsOnThread = 0;
+  /** Buffered writes that the thread has not told of. */
+  #opsAhead = 0;
+  /** Writes that are not handed over yet: lines, as the native half reads them. */
+  #lines = "";
+  #queued = 0;
+  #unflushed = 0;
+  /** Why a buffered write failed, for the next caller. */
+  #failure = null;
+  #watch = null;
+
+  async open(dir, options = {}) {
+    if (typeof dir !== "string") throw invalid(`the store's directory must be a string, not ${typeof dir}`);
+    if (this.#native !== null) {
+      throw new OpslogError("locked", `Store is locked by process ${process.pid}. If this is stale, delete ${join(dir, ".lock")}`);
+    }
+    refuseForeignBackend(options.backend);
+    const text = nativeOptions(options);
+    if (options.backend !== undefined) await options.backend.initialize(dir, { readOnly: options.readOnly === true });
+    let thrown = null;
+    const migrate = options.migrate && ((document, from) => {
+      try {
+        return JSON.stringify(options.migrate(JSON.parse(document), from)) ?? "null";
+      } catch (error) {
+        thrown = { error };
+        return "";
+      }
+    });
+    const native = calling(() => new NativeStore(dir, text, (...told) => this.#told(...told), migrate));
+    this.#native = native;
+    this.#isReadOnly = options.readOnly === true;
+    this.#isBuffered = options.writeMode === "group" || options.writeMode === "async";
+    this.#groupSize = options.writeMode === "group" ? Math.max(options.groupCommitSize ?? 50, 1) : Infinity;
+    this.#checkpointThreshold = options.skipLoad ? Infinity : options.checkpointThreshold;
+    try {
+      await new Promise((resolve, reject) => { this.#calls.sent(settling(resolve, reject)); });
+      this.#isMutable = options.mutableDocuments === true;
+      this.#documents = await this.#load();
+      this.#isOpen = true;
+    } catch (error) {
+      this.#native = null;
+      throw thrown === null ? error : thrown.error;
+    }
+  }
+
+  async close() {
+    this.#ensureOpen();
+    await this.#calls.alone(async () => {
+      this.#ensureOpen();
+      this.unwatch();
+      try {
+        await this.#send((native) => native.close());
+        if (this.#failure !== null) throw this.#takeFailure();
+      } finally {
+        this.#isOpen = false;
+        this.#native = this.#documents = this.#manifest = this.#failure = null;
+      }
+    });
+  }
+
+  get(id) {
+    return this.#readable().get(id);
+  }
+
+  has(id) {
+    return this.#readable().has(id);
+  }
+
+  all() {
+    const documents = this.#readable();
+    return documents === this.#documents ? documents.all() : Array.from(documents.entries(), ([, document]) => document);
+  }
+
+  entries() {
+    return Array.from(this.#readable().entries());
+  }
+
+  filter(predicate) {
+    const documents = this.#readable();
+    if (typeof predicate !== "function") throw new TypeError("predicate is not a function");
+    if (documents === this.#documents) return documents.filter(predicate);
+    return Array.from(documents.entries()).filter(([id, document]) => predicate(document, id)).map(([, document]) => document);
+  }
+
+  count(predicate) {
+    const documents = this.#readable();
+    if (predicate === undefined) return documents.size;
+    if (typeof predicate !== "function") throw new TypeError("predicate is not a function");
+    return documents === this.#documents ? documents.count(predicate) : this.filter(predicate).length;
+  }
+
+  set(id, document) {
+    this.#ensureWritable();
+    if (this.#batch !== null) {
+      checkId(id);
+      const text = encode(id, document);
+      calling(() => this.#checkLong(id, text));
+      this.#batch.set(id, text);
+      return undefined;
+    }
+    try {
+      checkId(id);
+      return this.#write(id, encode(id, document));
+    } catch (error) {
+      return Promise.reject(error);
+    }
+  }
+
+  delete(id) {
+    this.#ensureWritable();
+    if (this.#batch !== null) return this.#batch.delete(id);
+    try {
+      checkId(id);
+      return this.#write(id, null);
+    } catch (error) {
+      return Promise.reject(error);
+    }
+  }
+
+  batch(fn) {
+    const done = this.#batched(fn);
+    if (this.#batch !== null) this.#inner = done;
+    return done;
+  }
+
+  async undo() {
+    this.#ensureWritable();
+    return this.#calls.alone(async () => {
+      this.#ensureWritable();
+      const changed = await this.#send((native) => native.undo());
+      if (changed === null) return false;
+      // A document whose delete is undone is back in its place, which this side does not know.
+      const revived = changed.some(([id, place]) => place !== null && !this.#documents.has(id));
+      if (revived) await this.#reload();
+      else this.#apply(changed);
+      return true;
+    });
+  }
+
+  async compact() {
+    this.#ensureWritable();
+    await this.#ordinary((native) => native.compact());
+  }
+
+  async archive(predicate, segment) {
+    this.#ensureWritable();
+    if (typeof predicate !== "function") throw new TypeError("predicate is not a function");
+    return this.#calls.alone(async () => {
+      this.#ensureWritable();
+      const ids = [];
+      this.#documents.filter((document, id) => predicate(document, id) && ids.push(id));
+      const count = await this.#send((native) => native.archive(JSON.stringify(ids), segment));
+      for (const id of ids) this.#documents.delete(id);
+      return count;
+    });
+  }
+
+  async loadArchive(segment) {
+    this.#ensureOpen();
+    return new Map(await this.#ordinary((native) => native.loadArchive(String(segment))));
+  }
+
+  listArchiveSegments() {
+    this.#ensureOpen();
+    return [...this.#manifest.archiveSegments];
+  }
+
+  getManifest() {
+    return this.#manifest && structuredClone(this.#manifest);
+  }
+
+  stats() {
+    const { size } = this.#readable();
+    const opsCount = this.#opsOnThread + this.#opsAhead;
+    return { activeRecords: size, opsCount, archiveSegments: this.#manifest.archiveSegments.length };
+  }
+
+  getHistory(id) {
+    const native = this.#readLog();
+    return JSON.parse(calling(() => native.history(String(id))));
+  }
+
+  getOps(since) {
+    const native = this.#readLog();
+    const operations = JSON.parse(calling(() => native.operations(timeOf(since))));
+    return since ? operations.filter(({ ts }) => ts > since) : operations;
+  }
+
+  async *streamSnapshot() {
+    this.#ensureOpen();
+    yield* items(calling(() => this.#native.streamSnapshot()));
+  }
+
+  async *getWalOps(since) {
+    this.#ensureOpen();
+    if (this.#isBuffered) await this.flush();
+    for await (const operation of items(calling(() => this.#native.streamOperations(timeOf(since))))) {
+      if (!since || operation.ts > since) yield operation;
+    }
+  }
+
+  async refresh() {
+    await this.tail();
+  }
+
+  async tail() {
+    this.#ensureOpen();
+    return this.#calls.alone(async () => {
+      this.#ensureOpen();
+      const { operations, rewound, changed } = await this.#send((native) => native.tail());
+      if (rewound) this.#documents = await this.#load();
+      else this.#follow(operations, new Map(changed));
+      return operations;
+    });
+  }
+
+  watch(callback, intervalMs = 1000, onError = (error) => process.emitWarning(error)) {
+    this.#ensureOpen();
+    this.unwatch();
+    let isLooking = false;
+    const look = async () => {
+      if (isLooking) return;
+      isLooking = true;
+      let operations = [];
+      try {
+        operations = await this.tail();
+      } catch (error) {
+        if (this.#watch === timer) onError(error);
+      } finally {
+        isLooking = false;
+      }
+      if (operations.length > 0 && this.#watch === timer) callback(operations);
+    };
+    const timer = setInterval(look, intervalMs);
+    this.#watch = timer;
+  }
+
+  unwatch() {
+    clearInterval(this.#watch);
+    this.#watch = null;
+  }
+
+  async flush() {
+    if (!this.#isOpen || this.#isReadOnly) return;
+    await this.#ordinary((native) => native.flush());
+    if (this.#failure !== null) throw this.#takeFailure();
+  }
+
+  async sync() {
+    return this.flush();
+  }
+
+  #ensureOpen() {
+    if (!this.#isOpen) throw notOpen();
+  }
+
+  #ensureWritable() {
+    if (!this.#isOpen) throw notOpen();
+    if (this.#isReadOnly) throw readOnly();
+  }
+
+  /** What reads see: the documents, and inside a batch its writes on top. */
+  #readable() {
+    if (!this.#isOpen) throw notOpen();
+    return this.#batch ?? this.#documents;
+  }
+
+  /** Makes sure that the log has every write that has ended, for those who read it at once. */
+  #readLog() {
+    this.#ensureOpen();
+    if (this.#isBuffered) {
+      this.#handOver();
+      this.#native.wait();
+    }
+    return this.#native;
+  }
+
+  #write(id, text) {
+    if (!this.#calls.isFree) {
+      return new Promise((resolve, reject) => {
+        this.#calls.begin(() => {
+          try {
+            this.#ensureWritable();
+            resolve(this.#writeNow(id, text));
+          } catch (error) {
+            reject(error);
+          }
+        });
+      });
+    }
+    return this.#writeNow(id, text);
+  }
+
+  #writeNow(id, text) {
+    if (this.#isBuffered) return this.#writeBuffered(id, text);
+    return new Promise((resolve, reject) => {
+      this.#queueLine(id, text);
+      this.#calls.sent((failure) => {
+        if (failure !== undefined) return reject(fromFailure(failure));
+        this.#show(id, text);
+        return resolve();
+      });
+    });
+  }
+
+  #writeBuffered(id, text) {
+    if (this.#failure !== null) throw this.#takeFailure();
+    if (text === null && !this.#documents.has(id)) throw notFound(id);
+    if (text !== null) calling(() => this.#checkLong(id, text));
+    this.#queueLine(id, text);
+    this.#show(id, text);
+    this.#opsAhead += 1;
+    this.#unflushed += 1;
+    const size = id.length + (text === null ? 0 : text.length);
+    this.#queued += size;
+    let resolve = null;
+    this.#calls.sent((failure) => {
+      this.#opsAhead -= 1;
+      this.#queued -= size;
+      if (failure !== undefined) this.#failure = fromFailure(failure);
+      resolve?.();
+    });
+    if (this.#unflushed < this.#groupSize && this.#queued < QUEUED_MOST && !this.#isCheckpointDue()) return DONE;
+    this.#unflushed = 0;
+    return new Promise((settle) => { resolve = settle; });
+  }
+
+  /** Whether a write has made a checkpoint due that it is to be settled after. */
+  #isCheckpointDue() {
+    if (this.#groupSize === Infinity) return false;
+    const threshold = this.#checkpointThreshold ?? Math.max(100, this.#manifest.stats.activeRecords);
+    return this.#opsOnThread + this.#opsAhead >= threshold;
+  }
+
+  /** A failure that the caller is told; one that ended all writing stays. */
+  #takeFailure() {
+    const failure = this.#failure;
+    if (failure.code !== "OPSLOG_POISONED") this.#failure = null;
+    return failure;
+  }
+
+  /** What is accepted on this side must be accepted on the other. */
+  #checkLong(id, text) {
+    if (text.length > SURELY_ACCEPTED || id.length > SURELY_ACCEPTED) this.#native.check(id, text);
+  }
+
+  #queueLine(id, text) {
+    if (this.#lines === "") queueMicrotask(() => this.#handOver());
+    this.#lines += line(id, text);
+    if (this.#lines.length > LINES_MOST) this.#handOver();
+  }
+
+  #handOver() {
+    if (this.#lines === "" || this.#native === null) return;
+    const lines = this.#lines;
+    this.#lines = "";
+    this.#native.write(lines);
+  }
+
+  /** Makes a write visible. */
+  #show(id, text) {
+    if (this.#documents === null) return;
+    if (text === null) this.#documents.delete(id);
+    else this.#documents.set(id, text);
+  }
+
+  /** Hands a call to the thread. */
+  #send(call) {
+    this.#handOver();
+    return new Promise((resolve, reject) => {
+      call(this.#native);
+      this.#calls.sent(settling(resolve, reject));
+    });
+  }
+
+  #ordinary(call) {
+    return new Promise((resolve, reject) => {
+      this.#calls.begin(() => {
+        if (this.#isOpen) this.#send(call).then(resolve, reject);
+        else reject(notOpen());
+      });
+    });
+  }
+
+  #told(count, ops, failures, value, manifest) {
+    if (manifest != null) this.#manifest = JSON.parse(manifest);
+    this.#opsOnThread = ops;
+    this.#calls.told(count, failures == null ? undefined : new Map(JSON.parse(failures)), value);
+  }
+
+  async #batched(fn) {
+    this.#ensureWritable();
+    if (typeof fn !== "function") throw new TypeError("fn is not a function");
+    if (isAsyncFunction(fn)) throw asyncBatch();
+    return this.#calls.alone(() => {
+      this.#ensureWritable();
+      return this.#commit(this.#collect(fn));
+    });
+  }
+
+  /** Runs the function of a batch and gives what it wrote. */
+  #collect(fn) {
+    const batch = new Batch(this.#documents);
+    this.#batch = batch;
+    this.#inner = null;
+    let result;
+    try {
+      result = fn();
+    } finally {
+      this.#batch = null;
+    }
+    if (typeof result?.then === "function" && result !== this.#inner) {
+      // What it does later is none of the batch's.
+      Promise.resolve(result).catch(() => {});
+      throw asyncBatch();
+    }
+    return batch.writes;
+  }
+
+  async #commit(writes) {
+    if (writes.length === 0) return;
+    if (this.#failure !== null) throw this.#takeFailure();
+    await this.#send((native) => native.batch(writes.map(([id, text]) => line(id, text)).join("")));
+    for (const [id, text] of writes) this.#show(id, text);
+  }
+
+  /** All documents anew, a slice at a time. */
+  async #load() {
+    const native = this.#native;
+    const documents = new Documents(native, this.#isMutable);
+    let place = 0;
+    let began = performance.now();
+    for (let piece = native.nextIds(); piece != null; piece = native.nextIds()) {
+      const ids = JSON.parse(piece);
+      documents.append(ids, place);
+      place += ids.length;
+      if (performance.now() - began > SLICE) {
+        await nextTurn();
+        began = performance.now();
+      }
+    }
+    native.adopt();
+    return documents;
+  }
+
+  async #reload() {
+    await this.#send((native) => native.reload());
+    this.#documents = await this.#load();
+  }
+
+  /** `[id, place of the document, or null when it is gone]` of documents that changed on the thread. */
+  #apply(changed) {
+    for (const [id, place] of changed) this.#show(id, place);
+  }
+
+  /** Applies operations that came from elsewhere; `changed` has what became of their documents. */
+  #follow(operations, changed) {
+    const lastSet = new Map(operations.map(({ op, id }, index) => [id, op === "set" ? index : -1]));
+    operations.forEach(({ op, id }, index) => {
+      const place = changed.get(id);
+      if (op === "set" && place !== null) this.#show(id, place);
+      // A delete that did not win against another agent's write changes nothing.
+      if (op === "delete" && (place === null || lastSet.get(id) > index)) this.#show(id, null);
+    });
+  }
+}
+
+function settling(resolve, reject) {
+  return (failure, value) => {
+    if (failure === undefined) resolve(value == null ? undefined : JSON.parse(value));
+    else reject(fromFailure(failure));
+  };
+}
+
+/** A write as the native half reads it; JSON text has no raw control characters. */
+function line(id, text) {
+  return text === null ? `${JSON.stringify(id)}\n` : `${JSON.stringify(id)}\t${text}\n`;
+}
+
+/** A time that the library can look for, where it is one; others are compared as text. */
+function timeOf(since) {
+  return /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,9})?Z$/.test(since ?? "") && !Number.isNaN(Date.parse(since)) ? since : undefined;
+}
+
+function isAsyncFunction(fn) {
+  return Object.prototype.toString.call(fn) === "[object AsyncFunction]";
+}
+
+function asyncBatch() {
+  return invalid("the function of a batch must not be async: what it does after its first await would not be part of the batch, so nothing was written; "
+    + "await first, then batch");
+}
+
+module.exports = { Store };
