@@ -39,7 +39,7 @@ class FsBackend {
   }
 
   async loadSnapshot(relativePath) {
-    const stream = streamSnapshotFile(this.#directory(), relativePath);
+    const stream = streamSnapshotFile(this.#directory(), inside(relativePath));
     const records = new Map();
     for (;;) {
       const { done, value } = await stream.next();

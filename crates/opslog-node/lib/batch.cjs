@@ -6,7 +6,7 @@ const { freeze } = require("./document.cjs");
 
 class Batch {
   #store;
-  /** The newest of each id that the batch has written: its text, or null; `moved` when its place is at the end. */
+  /** The newest of each id that the batch has written: its text, or null; `moved` when the batch had deleted it, and so it goes last. */
   #newest = new Map();
   /** `[id, text or null]` of every write, in order. */
   writes = [];
@@ -17,11 +17,9 @@ class Batch {
   }
 
   set(id, text) {
-    const newest = this.#newest.get(id);
-    const moved = newest === undefined ? !this.#store.has(id) : newest.moved;
-    // A document that was deleted and set again goes last.
-    if (newest?.text === null) this.#newest.delete(id);
-    this.#newest.set(id, { text, moved });
+    const before = this.#newest.get(id);
+    if (before?.text === null) this.#newest.delete(id);
+    this.#newest.set(id, { text, moved: before !== undefined && before.moved });
     this.writes.push([id, text]);
   }
 
@@ -53,7 +51,9 @@ class Batch {
       if (newest === undefined) yield [id, document];
       else if (!newest.moved) yield [id, decoded(newest)];
     }
-    for (const [id, newest] of this.#newest) if (newest.moved && newest.text !== null) yield [id, decoded(newest)];
+    for (const [id, newest] of this.#newest) {
+      if (newest.text !== null && (newest.moved || !this.#store.has(id))) yield [id, decoded(newest)];
+    }
   }
 }
 

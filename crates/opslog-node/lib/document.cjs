@@ -43,11 +43,13 @@ function describe(value) {
 
 /** Makes a decoded document, and everything in it, unchangeable. */
 function freeze(value) {
-  for (const key in value) {
-    const member = value[key];
-    if (typeof member === "object" && member !== null) freeze(member);
-  }
+  if (Array.isArray(value)) for (let index = 0; index < value.length; index += 1) freezeMember(value[index]);
+  else for (const key in value) freezeMember(value[key]);
   return Object.freeze(value);
+}
+
+function freezeMember(member) {
+  if (typeof member === "object" && member !== null) freeze(member);
 }
 
 module.exports = { checkId, encode, freeze };

@@ -34,7 +34,8 @@ class Documents {
 
   get(id) {
     const value = this.#values.get(id);
-    return typeof value === "object" || value === undefined ? value : this.#decode(id, value);
+    if (typeof value === "object" || value === undefined) return value;
+    return this.#decode(id, value);
   }
 
   /** Sets the document of `id`, given as text or place; an update keeps its place in the order. */
@@ -60,17 +61,23 @@ class Documents {
 
   filter(predicate) {
     const picked = [];
-    this.#iterate((document, id) => {
-      if (predicate(document, id)) picked.push(document);
-    });
+    const iterated = this.#begin();
+    try {
+      for (const [id, document] of this.entries()) if (predicate(document, id)) picked.push(document);
+    } finally {
+      this.#iterated = iterated;
+    }
     return picked;
   }
 
   count(predicate) {
     let count = 0;
-    this.#iterate((document, id) => {
-      if (predicate(document, id)) count += 1;
-    });
+    const iterated = this.#begin();
+    try {
+      for (const [id, document] of this.entries()) if (predicate(document, id)) count += 1;
+    } finally {
+      this.#iterated = iterated;
+    }
     return count;
   }
 
@@ -87,17 +94,11 @@ class Documents {
     this.#undecoded += ids.length;
   }
 
-  #iterate(visit) {
-    if (!this.#mutable) this.#decodeAll();
-    const values = this.#values;
+  /** Before an iteration that runs the caller's code: gives what is to be restored after it. */
+  #begin() {
     const iterated = this.#iterated;
-    this.#iterated = values;
-    try {
-      if (this.#mutable) for (const [id, value] of values) visit(this.#decode(id, value), id);
-      else for (const [id, document] of values) visit(document, id);
-    } finally {
-      this.#iterated = iterated;
-    }
+    this.#iterated = this.#values;
+    return iterated;
   }
 
   #changeable() {

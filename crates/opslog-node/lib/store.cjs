@@ -4,7 +4,7 @@
 
 const { join } = require("node:path");
 const { OpslogError, notFound, notOpen, readOnly, invalid, fromFailure, calling } = require("./errors.cjs");
-const { native: { NativeStore } } = require("./native.cjs");
+const { native: { NativeStore, checkDocument } } = require("./native.cjs");
 const { checkId, encode } = require("./document.cjs");
 const { Documents } = require("./documents.cjs");
 const { Batch } = require("./batch.cjs");
@@ -37,6 +37,8 @@ class Store {
   #groupSize = Infinity;
   #checkpointThreshold;
   #documents = null;
+  /** What reads see: the documents, inside a batch its writes on top, nothing while the store is closed. */
+  #visible = null;
   #calls = new Calls();
   #batch = null;
   /** A batch that was asked for inside a batch. */
@@ -47,6 +49,7 @@ class Store {
   #opsAhead = 0;
   /** Writes that are not handed over yet: lines, as the native half reads them. */
   #lines = "";
+  /** Characters of buffered writes since the thread had told of all. */
   #queued = 0;
   #unflushed = 0;
   /** Why a buffered write failed, for the next caller. */
@@ -79,7 +82,7 @@ class Store {
     try {
       await new Promise((resolve, reject) => { this.#calls.sent(settling(resolve, reject)); });
       this.#isMutable = options.mutableDocuments === true;
-      this.#documents = await this.#load();
+      await this.#load();
       this.#isOpen = true;
     } catch (error) {
       this.#native = null;
@@ -97,13 +100,15 @@ class Store {
         if (this.#failure !== null) throw this.#takeFailure();
       } finally {
         this.#isOpen = false;
-        this.#native = this.#documents = this.#manifest = this.#failure = null;
+        this.#native = this.#documents = this.#visible = this.#manifest = this.#failure = null;
       }
     });
   }
 
   get(id) {
-    return this.#readable().get(id);
+    const documents = this.#visible;
+    if (documents === null) throw notOpen();
+    return documents.get(id);
   }
 
   has(id) {
@@ -138,7 +143,7 @@ class Store {
     if (this.#batch !== null) {
       checkId(id);
       const text = encode(id, document);
-      calling(() => this.#checkLong(id, text));
+      checkLong(id, text);
       this.#batch.set(id, text);
       return undefined;
     }
@@ -252,7 +257,7 @@ class Store {
     return this.#calls.alone(async () => {
       this.#ensureOpen();
       const { operations, rewound, changed } = await this.#send((native) => native.tail());
-      if (rewound) this.#documents = await this.#load();
+      if (rewound) await this.#load();
       else this.#follow(operations, new Map(changed));
       return operations;
     });
@@ -303,10 +308,9 @@ class Store {
     if (this.#isReadOnly) throw readOnly();
   }
 
-  /** What reads see: the documents, and inside a batch its writes on top. */
   #readable() {
-    if (!this.#isOpen) throw notOpen();
-    return this.#batch ?? this.#documents;
+    if (this.#visible === null) throw notOpen();
+    return this.#visible;
   }
 
   /** Makes sure that the log has every write that has ended, for those who read it at once. */
@@ -350,24 +354,31 @@ class Store {
   #writeBuffered(id, text) {
     if (this.#failure !== null) throw this.#takeFailure();
     if (text === null && !this.#documents.has(id)) throw notFound(id);
-    if (text !== null) calling(() => this.#checkLong(id, text));
+    if (text !== null) checkLong(id, text);
     this.#queueLine(id, text);
     this.#show(id, text);
     this.#opsAhead += 1;
     this.#unflushed += 1;
-    const size = id.length + (text === null ? 0 : text.length);
-    this.#queued += size;
-    let resolve = null;
-    this.#calls.sent((failure) => {
-      this.#opsAhead -= 1;
-      this.#queued -= size;
-      if (failure !== undefined) this.#failure = fromFailure(failure);
-      resolve?.();
-    });
-    if (this.#unflushed < this.#groupSize && this.#queued < QUEUED_MOST && !this.#isCheckpointDue()) return DONE;
+    this.#queued += text === null ? 0 : text.length;
+    const mayRunAhead = this.#unflushed < this.#groupSize && this.#queued < QUEUED_MOST && !this.#isCheckpointDue();
+    if (mayRunAhead) {
+      this.#calls.sent(this.#toldBuffered);
+      return DONE;
+    }
     this.#unflushed = 0;
-    return new Promise((settle) => { resolve = settle; });
+    return new Promise((resolve) => {
+      this.#calls.sent((failure) => {
+        this.#toldBuffered(failure);
+        resolve();
+      });
+    });
   }
+
+  #toldBuffered = (failure) => {
+    this.#opsAhead -= 1;
+    if (this.#opsAhead === 0) this.#queued = 0;
+    if (failure !== undefined) this.#failure = fromFailure(failure);
+  };
 
   /** Whether a write has made a checkpoint due that it is to be settled after. */
   #isCheckpointDue() {
@@ -381,11 +392,6 @@ class Store {
     const failure = this.#failure;
     if (failure.code !== "OPSLOG_POISONED") this.#failure = null;
     return failure;
-  }
-
-  /** What is accepted on this side must be accepted on the other. */
-  #checkLong(id, text) {
-    if (text.length > SURELY_ACCEPTED || id.length > SURELY_ACCEPTED) this.#native.check(id, text);
   }
 
   #queueLine(id, text) {
@@ -445,13 +451,14 @@ class Store {
   /** Runs the function of a batch and gives what it wrote. */
   #collect(fn) {
     const batch = new Batch(this.#documents);
-    this.#batch = batch;
+    this.#batch = this.#visible = batch;
     this.#inner = null;
     let result;
     try {
       result = fn();
     } finally {
       this.#batch = null;
+      this.#visible = this.#documents;
     }
     if (typeof result?.then === "function" && result !== this.#inner) {
       // What it does later is none of the batch's.
@@ -484,12 +491,12 @@ class Store {
       }
     }
     native.adopt();
-    return documents;
+    this.#documents = this.#visible = documents;
   }
 
   async #reload() {
     await this.#send((native) => native.reload());
-    this.#documents = await this.#load();
+    await this.#load();
   }
 
   /** `[id, place of the document, or null when it is gone]` of documents that changed on the thread. */
@@ -514,6 +521,11 @@ function settling(resolve, reject) {
     if (failure === undefined) resolve(value == null ? undefined : JSON.parse(value));
     else reject(fromFailure(failure));
   };
+}
+
+/** What is accepted on this side must be accepted on the other. */
+function checkLong(id, text) {
+  if (text.length > SURELY_ACCEPTED || id.length > SURELY_ACCEPTED) calling(() => checkDocument(id, text));
 }
 
 /** A write as the native half reads it; JSON text has no raw control characters. */

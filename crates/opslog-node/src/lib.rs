@@ -5,10 +5,10 @@
 //! `lib/store.js`, keeps what the event loop sees; it is the only caller.
 
 mod failure;
-mod files;
+pub mod files;
 mod load;
 mod options;
-mod pieces;
-mod store;
-mod streams;
+pub mod pieces;
+pub mod store;
+pub mod streams;
 mod worker;

@@ -79,7 +79,10 @@ impl Documents {
 
     /// Takes the text at `place`.
     pub(crate) fn take_one(&self, place: u32) -> Option<Json> {
-        lock(&self.current).0.get_mut(place as usize).and_then(Option::take)
+        lock(&self.current)
+            .0
+            .get_mut(place as usize)
+            .and_then(Option::take)
     }
 
     /// Takes the texts at `places`, as a JSON array.

@@ -10,6 +10,10 @@ use crate::store::Opaque;
 
 #[derive(Deserialize, Clone)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "the options are the reference's"
+)]
 pub(crate) struct Options {
     checkpoint_threshold: Option<u64>,
     checkpoint_on_close: Option<bool>,

@@ -76,6 +76,12 @@ pub fn is_delta_smaller(patch: String, record: String) -> napi::Result<bool> {
     is_smaller().map_err(thrown)
 }
 
+/// Accepts a document under an id, as a store would.
+#[napi]
+pub fn check_document(id: String, text: String) -> napi::Result<()> {
+    opslog::check_document(&id, &text).map_err(thrown)
+}
+
 /// Accepts an operation, a manifest, a snapshot or an archive segment, or says what is wrong with it.
 #[napi]
 pub fn validate(what: String, value: String) -> napi::Result<()> {

@@ -109,19 +109,15 @@ impl NativeStore {
     /// The document at `place`, once.
     #[napi]
     pub fn take_one(&self, place: u32) -> Option<String> {
-        self.documents.take_one(place).map(|text| text.as_str().to_owned())
+        self.documents
+            .take_one(place)
+            .map(|text| text.as_str().to_owned())
     }
 
     /// Returns when nothing is queued any more.
     #[napi]
     pub fn wait(&self) {
         self.jobs.wait_until_idle();
-    }
-
-    /// Whether a store accepts this document.
-    #[napi]
-    pub fn check(&self, id: String, text: String) -> napi::Result<()> {
-        opslog::check_document(&id, &text).map_err(thrown)
     }
 
     /// Queues writes.
@@ -203,7 +199,7 @@ impl NativeStore {
     pub fn stream_snapshot(&self) -> napi::Result<NativeStream> {
         let store = self.store()?.clone();
         Ok(NativeStream::new(move || {
-            snapshot_items(store.stream_snapshot()?)
+            Ok(snapshot_items(store.stream_snapshot()?))
         }))
     }
 
@@ -212,7 +208,7 @@ impl NativeStore {
     pub fn stream_operations(&self, since: Option<String>) -> napi::Result<NativeStream> {
         let (store, since) = (self.store()?.clone(), time(since)?);
         Ok(NativeStream::new(move || {
-            operation_items(store.log_ops(since)?)
+            Ok(operation_items(store.log_ops(since)?))
         }))
     }
 

@@ -54,7 +54,7 @@ impl NativeStream {
         let open = move || {
             let stream = opslog::stream_snapshot_file(path)?;
             noted.store(stream.version(), Ordering::Release);
-            snapshot_items(stream)
+            Ok(snapshot_items(stream))
         };
         Self::of(Box::new(open), version)
     }
@@ -72,17 +72,17 @@ impl NativeStream {
     }
 }
 
-pub(crate) fn snapshot_items(stream: SnapshotStream) -> Result<Items> {
+pub(crate) fn snapshot_items(stream: SnapshotStream) -> Items {
     let item = |document: Result<(String, opslog::Json)>| {
         let (id, text) = document?;
         Ok(format!("[{},{}]", quoted(&id), text.as_str()))
     };
-    Ok(Box::new(stream.map(item)))
+    Box::new(stream.map(item))
 }
 
-pub(crate) fn operation_items(stream: OpStream) -> Result<Items> {
+pub(crate) fn operation_items(stream: OpStream) -> Items {
     let item = |operation: Result<Operation>| Ok(operation?.to_json());
-    Ok(Box::new(stream.map(item)))
+    Box::new(stream.map(item))
 }
 
 /// Reads the next piece.

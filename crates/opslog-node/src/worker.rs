@@ -94,8 +94,7 @@ impl Jobs {
 
     /// Returns when everything that was queued is done.
     pub(crate) fn wait_until_idle(&self) {
-        let is_idle =
-            |state: &State| state.has_ended || state.queue.is_empty() && !state.is_busy;
+        let is_idle = |state: &State| state.has_ended || state.queue.is_empty() && !state.is_busy;
         let mut state = self.state();
         while !is_idle(&state) {
             state = self
@@ -136,7 +135,9 @@ pub(crate) struct Worker {
     documents: Arc<Documents>,
     is_immediate: bool,
     tell: Tell,
+    /// What the event loop was told last.
     manifest: String,
+    ops: u64,
 }
 
 impl Worker {
@@ -152,6 +153,7 @@ impl Worker {
             is_immediate,
             tell,
             manifest: String::new(),
+            ops: 0,
         }
     }
 
@@ -198,15 +200,15 @@ impl Worker {
         }
     }
 
-    fn write(&self, lines: &str) {
+    fn write(&mut self, lines: &str) {
         if lines.is_empty() {
             return;
         }
-        let ids = match parse(lines) {
-            Ok(writes) => writes,
-            Err(error) => return self.tell_one_of(Err(error), None),
+        let lines = match parse(lines) {
+            Ok(lines) => lines,
+            Err(error) => return self.tell_one(Err(error)),
         };
-        let writes = ids.iter().map(Line::as_write);
+        let writes = lines.iter().map(Line::as_write);
         let results = if self.is_immediate {
             self.store.write_each(writes)
         } else {
@@ -217,13 +219,7 @@ impl Worker {
             .enumerate()
             .filter_map(|(index, result)| Some((index, Failure::from(result.as_ref().err()?))))
             .collect();
-        self.tell(Told {
-            count: u32::try_from(results.len()).unwrap_or(u32::MAX),
-            failures: (!failures.is_empty()).then(|| json(&failures)),
-            value: None,
-            ops_since_checkpoint: 0,
-            manifest: None,
-        });
+        self.tell(results.len(), &failures, None);
     }
 
     /// A write that the event loop has accepted and shows already. A failed flush, which the store tells to its next caller, must not keep it out.
@@ -311,34 +307,33 @@ impl Worker {
     }
 
     fn tell_one(&mut self, result: Result<Option<String>>) {
-        let manifest = self.manifest_text();
-        let changed = manifest.filter(|text| *text != self.manifest);
-        if let Some(text) = &changed {
-            self.manifest.clone_from(text);
+        match result {
+            Ok(value) => self.tell(1, &[], value),
+            Err(error) => self.tell(1, &[(0, Failure::from(&error))], None),
         }
-        self.tell_one_of(result, changed);
     }
 
-    fn tell_one_of(&self, result: Result<Option<String>>, manifest: Option<String>) {
-        let (failures, value) = match result {
-            Ok(value) => (None, value),
-            Err(error) => (Some(json(&[(0, Failure::from(&error))])), None),
-        };
-        self.tell(Told {
-            count: 1,
-            failures,
-            value,
-            ops_since_checkpoint: 0,
-            manifest,
-        });
-    }
-
-    fn tell(&self, mut told: Told) {
-        told.ops_since_checkpoint = self
+    /// Tells how the next `count` calls ended; `value` is what the last of them gives.
+    fn tell(&mut self, count: usize, failures: &[(usize, Failure)], value: Option<String>) {
+        let ops = self
             .store
             .stats()
             .map_or(0, |stats| stats.ops_since_checkpoint);
-        (self.tell)(told);
+        // Operations alone do not change the manifest.
+        let is_plain = value.is_none() && ops > self.ops;
+        let manifest = if is_plain { None } else { self.manifest_text() };
+        let manifest = manifest.filter(|text| *text != self.manifest);
+        if let Some(text) = &manifest {
+            self.manifest.clone_from(text);
+        }
+        self.ops = ops;
+        (self.tell)(Told {
+            count: u32::try_from(count).unwrap_or(u32::MAX),
+            failures: (!failures.is_empty()).then(|| json(&failures)),
+            value,
+            ops_since_checkpoint: ops,
+            manifest,
+        });
     }
 
     /// What the manifest says, as JavaScript shows it.
