@@ -36,11 +36,17 @@ class Queue {
 }
 
 class Calls {
+  #owner;
   /** Handed to the thread, oldest first: `(failure, value) => void`, told how it ended. */
   #underWay = new Queue();
   /** Not begun yet, oldest first. */
   #waiting = new Queue();
   #exclusive = false;
+
+  /** `owner` is kept while a call is under way. */
+  constructor(owner) {
+    this.#owner = owner;
+  }
 
   /** Whether an ordinary call can begin at once. */
   get isFree() {
@@ -49,7 +55,7 @@ class Calls {
 
   /** Notes a call that was just handed to the thread. */
   sent(told) {
-    if (this.#underWay.length === 0) keepAlive(1);
+    if (this.#underWay.length === 0) begin(this.#owner);
     this.#underWay.push(told);
   }
 
@@ -81,7 +87,7 @@ class Calls {
   /** `count` calls have ended; `failures` has those that failed, by their number. */
   told(count, failures, value) {
     for (let index = 0; index < count; index += 1) this.#underWay.shift()(failures?.get(index), value);
-    if (this.#underWay.length === 0) keepAlive(-1);
+    if (this.#underWay.length === 0) end(this.#owner);
     this.#next();
   }
 
@@ -93,14 +99,18 @@ class Calls {
   }
 }
 
-// A process does not end while a call is under way; an open store alone does not keep it.
+// A process does not end while a call is under way, and neither does the store; an open store alone keeps neither.
+const busy = new Set();
 const timer = setInterval(() => {}, 2 ** 30);
 timer.unref();
-let busy = 0;
-function keepAlive(change) {
-  busy += change;
-  if (busy === 1 && change === 1) timer.ref();
-  else if (busy === 0) timer.unref();
+
+function begin(owner) {
+  if (busy.add(owner).size === 1) timer.ref();
+}
+
+function end(owner) {
+  busy.delete(owner);
+  if (busy.size === 0) timer.unref();
 }
 
 module.exports = { Calls };

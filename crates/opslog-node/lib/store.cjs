@@ -21,6 +21,8 @@ const SLICE = 8;
 /** Longer texts and ids might be more than a store takes. */
 const SURELY_ACCEPTED = 512;
 
+/** Stores in `group` or `async` mode. */
+const buffered = new Set();
 const DONE = Promise.resolve();
 const nextTurn = () => new Promise((resolve) => { setImmediate(resolve); });
 
@@ -39,7 +41,7 @@ class Store {
   #documents = null;
   /** What reads see: the documents, inside a batch its writes on top, nothing while the store is closed. */
   #visible = null;
-  #calls = new Calls();
+  #calls = new Calls(this);
   #batch = null;
   /** A batch that was asked for inside a batch. */
   #inner = null;
@@ -64,16 +66,8 @@ class Store {
     refuseForeignBackend(options.backend);
     const text = nativeOptions(options);
     if (options.backend !== undefined) await options.backend.initialize(dir, { readOnly: options.readOnly === true });
-    let thrown = null;
-    const migrate = options.migrate && ((document, from) => {
-      try {
-        return JSON.stringify(options.migrate(JSON.parse(document), from)) ?? "null";
-      } catch (error) {
-        thrown = { error };
-        return "";
-      }
-    });
-    const native = calling(() => new NativeStore(dir, text, (...told) => this.#told(...told), migrate));
+    const migration = migrating(options.migrate);
+    const native = calling(() => new NativeStore(dir, text, Store.#telling(new WeakRef(this)), migration?.migrate));
     this.#native = native;
     this.#isReadOnly = options.readOnly === true;
     this.#isBuffered = options.writeMode === "group" || options.writeMode === "async";
@@ -84,9 +78,10 @@ class Store {
       this.#isMutable = options.mutableDocuments === true;
       await this.#load();
       this.#isOpen = true;
+      if (this.#isBuffered) this.#flushAtExit();
     } catch (error) {
       this.#native = null;
-      throw thrown === null ? error : thrown.error;
+      throw migration?.thrown ? migration.thrown.error : error;
     }
   }
 
@@ -394,6 +389,22 @@ class Store {
     return failure;
   }
 
+  /** `process.exit` gives nothing else the time to flush what was accepted. */
+  #flushAtExit() {
+    for (const store of buffered) if (store.deref() === undefined) buffered.delete(store);
+    buffered.add(new WeakRef(this));
+  }
+
+  static #atExit(store) {
+    if (!store?.#isOpen || !store.#isBuffered) return;
+    store.#handOver();
+    store.#native.finish();
+  }
+
+  static {
+    process.on("exit", () => { for (const store of buffered) Store.#atExit(store.deref()); });
+  }
+
   #queueLine(id, text) {
     if (this.#lines === "") queueMicrotask(() => this.#handOver());
     this.#lines += line(id, text);
@@ -430,6 +441,11 @@ class Store {
         else reject(notOpen());
       });
     });
+  }
+
+  /** What the native half calls; it must not keep a store that nobody else holds. */
+  static #telling(store) {
+    return (...told) => store.deref()?.#told(...told);
   }
 
   #told(count, ops, failures, value, manifest) {
@@ -514,6 +530,23 @@ class Store {
       if (op === "delete" && (place === null || lastSet.get(id) > index)) this.#show(id, null);
     });
   }
+}
+
+/** The caller's function over JSON text, and what it threw: an empty text says that it did. */
+function migrating(migrate) {
+  if (migrate === undefined) return undefined;
+  const migration = {
+    thrown: null,
+    migrate(document, from) {
+      try {
+        return JSON.stringify(migrate(JSON.parse(document), from)) ?? "null";
+      } catch (error) {
+        migration.thrown = { error };
+        return "";
+      }
+    },
+  };
+  return migration;
 }
 
 function settling(resolve, reject) {

@@ -180,6 +180,12 @@ impl NativeStore {
         self.jobs.push(Job::Close);
     }
 
+    /// The process ends: flushes what was queued. The store is of no use afterwards.
+    #[napi]
+    pub fn finish(&self) {
+        self.jobs.end();
+    }
+
     /// The operations of one document, as a JSON array.
     #[napi]
     pub fn history(&self, id: String) -> napi::Result<String> {

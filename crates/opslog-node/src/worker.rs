@@ -183,6 +183,8 @@ impl Worker {
             }
             self.write(&lines);
         }
+        // Nobody is left to be told; a failure leaves what the write mode allows.
+        let _ = self.store.flush();
     }
 
     fn run(&self, job: Job) -> Result<Option<String>> {
