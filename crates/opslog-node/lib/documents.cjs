@@ -94,6 +94,14 @@ class Documents {
     this.#undecoded += ids.length;
   }
 
+  /** Takes over a document that `other` has decoded. */
+  keepDecoded(id, other) {
+    const document = other.#values.get(id);
+    if (typeof document !== "object") return;
+    this.#values.set(id, document);
+    this.#undecoded -= 1;
+  }
+
   /** Before an iteration that runs the caller's code: gives what is to be restored after it. */
   #begin() {
     const iterated = this.#iterated;

@@ -33,6 +33,9 @@ class Store {
   #isReadOnly = false;
   /** Whether reads give copies that the caller may change. */
   #isMutable = false;
+  /** Whether other agents may write at the same time: then whatever looks at the storage may bring documents of theirs. */
+  #isShared = false;
+  #willReload = false;
   /** In `group` and `async` mode a write is visible, and has ended, when it is accepted here. */
   #isBuffered = false;
   /** In `group` mode, after how many writes one waits for the flush. */
@@ -70,8 +73,11 @@ class Store {
     const native = calling(() => new NativeStore(dir, text, Store.#telling(new WeakRef(this)), migration?.migrate));
     this.#native = native;
     this.#isReadOnly = options.readOnly === true;
-    this.#isBuffered = options.writeMode === "group" || options.writeMode === "async";
-    this.#groupSize = options.writeMode === "group" ? Math.max(options.groupCommitSize ?? 50, 1) : Infinity;
+    this.#isShared = options.agentId !== undefined;
+    const isBuffered = options.writeMode === "group" || options.writeMode === "async";
+    if (this.#isShared && isBuffered) process.emitWarning(`opslog: writeMode ${options.writeMode} is immediate with an agentId`);
+    this.#isBuffered = isBuffered && !this.#isShared;
+    this.#groupSize = this.#isBuffered && options.writeMode === "group" ? Math.max(options.groupCommitSize ?? 50, 1) : Infinity;
     this.#checkpointThreshold = options.skipLoad ? Infinity : options.checkpointThreshold;
     try {
       await new Promise((resolve, reject) => { this.#calls.sent(settling(resolve, reject)); });
@@ -172,7 +178,9 @@ class Store {
     return this.#calls.alone(async () => {
       this.#ensureWritable();
       const changed = await this.#send((native) => native.undo());
+      if (this.#isShared) await this.#reload();
       if (changed === null) return false;
+      if (this.#isShared) return true;
       // A document whose delete is undone is back in its place, which this side does not know.
       const revived = changed.some(([id, place]) => place !== null && !this.#documents.has(id));
       if (revived) await this.#reload();
@@ -183,7 +191,7 @@ class Store {
 
   async compact() {
     this.#ensureWritable();
-    await this.#ordinary((native) => native.compact());
+    await this.#ordinary((native) => native.compact(), this.#isShared);
   }
 
   async archive(predicate, segment) {
@@ -194,7 +202,8 @@ class Store {
       const ids = [];
       this.#documents.filter((document, id) => predicate(document, id) && ids.push(id));
       const count = await this.#send((native) => native.archive(JSON.stringify(ids), segment));
-      for (const id of ids) this.#documents.delete(id);
+      if (this.#isShared) await this.#reload();
+      else for (const id of ids) this.#documents.delete(id);
       return count;
     });
   }
@@ -252,7 +261,9 @@ class Store {
     return this.#calls.alone(async () => {
       this.#ensureOpen();
       const { operations, rewound, changed } = await this.#send((native) => native.tail());
+      // Where agents write, a document's place depends on what all of them did.
       if (rewound) await this.#load();
+      else if (operations.some(({ agent }) => agent !== undefined)) await this.#reload(new Set(changed.map(([id]) => id)));
       else this.#follow(operations, new Map(changed));
       return operations;
     });
@@ -434,7 +445,14 @@ class Store {
     });
   }
 
-  #ordinary(call) {
+  #ordinary(call, bringsDocuments = false) {
+    if (bringsDocuments) {
+      return this.#calls.alone(async () => {
+        this.#ensureOpen();
+        await this.#send(call);
+        await this.#reload();
+      });
+    }
     return new Promise((resolve, reject) => {
       this.#calls.begin(() => {
         if (this.#isOpen) this.#send(call).then(resolve, reject);
@@ -448,10 +466,12 @@ class Store {
     return (...told) => store.deref()?.#told(...told);
   }
 
-  #told(count, ops, failures, value, manifest) {
+  #told(count, ops, failures, value, manifest, isStale) {
     if (manifest != null) this.#manifest = JSON.parse(manifest);
     this.#opsOnThread = ops;
     this.#calls.told(count, failures == null ? undefined : new Map(JSON.parse(failures)), value);
+    // A write has made a checkpoint, which has looked at what others wrote.
+    if (isStale && !this.#willReload) this.#reloadSoon();
   }
 
   async #batched(fn) {
@@ -491,15 +511,17 @@ class Store {
     for (const [id, text] of writes) this.#show(id, text);
   }
 
-  /** All documents anew, a slice at a time. */
-  async #load() {
+  /** All documents anew, a slice at a time. Decoded ones are kept, where `changed` is known and does not have them. */
+  async #load(changed) {
     const native = this.#native;
     const documents = new Documents(native, this.#isMutable);
+    const before = changed && this.#documents;
     let place = 0;
     let began = performance.now();
     for (let piece = native.nextIds(); piece != null; piece = native.nextIds()) {
       const ids = JSON.parse(piece);
       documents.append(ids, place);
+      if (before !== undefined) for (const id of ids) if (!changed.has(id)) documents.keepDecoded(id, before);
       place += ids.length;
       if (performance.now() - began > SLICE) {
         await nextTurn();
@@ -510,9 +532,20 @@ class Store {
     this.#documents = this.#visible = documents;
   }
 
-  async #reload() {
+  async #reloadSoon() {
+    this.#willReload = true;
+    try {
+      await this.#calls.alone(async () => { if (this.#isOpen) await this.#reload(); });
+    } catch (error) {
+      process.emitWarning(error);
+    } finally {
+      this.#willReload = false;
+    }
+  }
+
+  async #reload(changed) {
     await this.#send((native) => native.reload());
-    await this.#load();
+    await this.#load(changed);
   }
 
   /** `[id, place of the document, or null when it is gone]` of documents that changed on the thread. */

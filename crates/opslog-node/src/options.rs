@@ -44,9 +44,14 @@ enum HistoryRetention {
 }
 
 impl Options {
+    /// Whether others may write to the store at the same time.
+    pub(crate) fn is_shared(&self) -> bool {
+        self.agent_id.is_some()
+    }
+
     /// Whether a write is settled by a sync, and not by being in the buffer.
     pub(crate) fn is_immediate(&self) -> bool {
-        !matches!(self.write_mode.as_deref(), Some("group" | "async"))
+        self.is_shared() || !matches!(self.write_mode.as_deref(), Some("group" | "async"))
     }
 
     pub(crate) fn builder(&self) -> Result<StoreBuilder<Opaque>, Error> {
@@ -78,10 +83,8 @@ impl Options {
         if let Some(version) = self.version {
             builder = builder.version(version);
         }
-        if self.agent_id.is_some() {
-            return Err(invalid(
-                "agentId is not supported by this version yet; open the store without it",
-            ));
+        if let Some(agent) = &self.agent_id {
+            builder = builder.agent_id(agent);
         }
         Ok(builder)
     }

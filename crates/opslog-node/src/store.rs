@@ -30,8 +30,15 @@ impl Serialize for Opaque {
     }
 }
 
-/// Arguments of the callback that tells how jobs ended: how many, operations since the checkpoint, failures, value, manifest.
-type ToldArguments = FnArgs<(u32, f64, Option<String>, Option<String>, Option<String>)>;
+/// Arguments of the callback that tells how jobs ended: the fields of [`Told`](crate::worker::Told).
+type ToldArguments = FnArgs<(
+    u32,
+    f64,
+    Option<String>,
+    Option<String>,
+    Option<String>,
+    bool,
+)>;
 
 /// A store with its thread.
 #[napi]
@@ -68,8 +75,7 @@ impl NativeStore {
         let run = move || {
             match open(&directory, &options, migrate) {
                 Ok(opened) => {
-                    let mut worker =
-                        Worker::new(opened.clone(), documents, options.is_immediate(), tell);
+                    let mut worker = Worker::new(opened.clone(), documents, &options, tell);
                     let _ = store.set(opened);
                     if worker.begin() {
                         worker.work(&jobs);
@@ -253,7 +259,14 @@ fn teller(told: &Function<'_, ToldArguments, ()>) -> napi::Result<Tell> {
     Ok(Box::new(move |told| {
         #[expect(clippy::cast_precision_loss, reason = "no log has 2^53 operations")]
         let ops = told.ops_since_checkpoint as f64;
-        let arguments = (told.count, ops, told.failures, told.value, told.manifest);
+        let arguments = (
+            told.count,
+            ops,
+            told.failures,
+            told.value,
+            told.manifest,
+            told.is_stale,
+        );
         function.call(arguments.into(), ThreadsafeFunctionCallMode::NonBlocking);
     }))
 }

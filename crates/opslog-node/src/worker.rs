@@ -11,6 +11,7 @@ use serde_json::json;
 
 use crate::failure::{self, Failure, argument, invalid};
 use crate::load::{Documents, quoted};
+use crate::options::Options;
 use crate::store::Opaque;
 
 /// How long the end of a process waits for what was accepted to be flushed.
@@ -47,6 +48,8 @@ pub(crate) struct Told {
     pub(crate) ops_since_checkpoint: u64,
     /// The manifest, if it has changed.
     pub(crate) manifest: Option<String>,
+    /// Whether a checkpoint has brought what other agents wrote.
+    pub(crate) is_stale: bool,
 }
 
 pub(crate) type Tell = Box<dyn Fn(Told) + Send>;
@@ -134,6 +137,7 @@ pub(crate) struct Worker {
     store: Store<Opaque>,
     documents: Arc<Documents>,
     is_immediate: bool,
+    is_shared: bool,
     tell: Tell,
     /// What the event loop was told last.
     manifest: String,
@@ -144,13 +148,14 @@ impl Worker {
     pub(crate) fn new(
         store: Store<Opaque>,
         documents: Arc<Documents>,
-        is_immediate: bool,
+        options: &Options,
         tell: Tell,
     ) -> Self {
         Self {
             store,
             documents,
-            is_immediate,
+            is_immediate: options.is_immediate(),
+            is_shared: options.is_shared(),
             tell,
             manifest: String::new(),
             ops: 0,
@@ -221,7 +226,7 @@ impl Worker {
             .enumerate()
             .filter_map(|(index, result)| Some((index, Failure::from(result.as_ref().err()?))))
             .collect();
-        self.tell(results.len(), &failures, None);
+        self.tell(results.len(), &failures, None, true);
     }
 
     /// A write that the event loop has accepted and shows already. A failed flush, which the store tells to its next caller, must not keep it out.
@@ -310,13 +315,19 @@ impl Worker {
 
     fn tell_one(&mut self, result: Result<Option<String>>) {
         match result {
-            Ok(value) => self.tell(1, &[], value),
-            Err(error) => self.tell(1, &[(0, Failure::from(&error))], None),
+            Ok(value) => self.tell(1, &[], value, false),
+            Err(error) => self.tell(1, &[(0, Failure::from(&error))], None, false),
         }
     }
 
     /// Tells how the next `count` calls ended; `value` is what the last of them gives.
-    fn tell(&mut self, count: usize, failures: &[(usize, Failure)], value: Option<String>) {
+    fn tell(
+        &mut self,
+        count: usize,
+        failures: &[(usize, Failure)],
+        value: Option<String>,
+        is_write: bool,
+    ) {
         let ops = self
             .store
             .stats()
@@ -329,12 +340,14 @@ impl Worker {
             self.manifest.clone_from(text);
         }
         self.ops = ops;
+        let is_stale = self.is_shared && !is_plain && is_write;
         (self.tell)(Told {
             count: u32::try_from(count).unwrap_or(u32::MAX),
             failures: (!failures.is_empty()).then(|| json(&failures)),
             value,
             ops_since_checkpoint: ops,
             manifest,
+            is_stale,
         });
     }
 
@@ -365,6 +378,7 @@ pub(crate) fn tell_failed_open(tell: &Tell, error: &Error) {
         value: None,
         ops_since_checkpoint: 0,
         manifest: None,
+        is_stale: false,
     });
 }
 
