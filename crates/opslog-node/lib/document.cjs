@@ -52,4 +52,9 @@ function freezeMember(member) {
   if (typeof member === "object" && member !== null) freeze(member);
 }
 
-module.exports = { checkId, encode, freeze };
+/** A write as the native half reads it: JSON text has no raw control characters. */
+function line(id, text) {
+  return text === null ? `${JSON.stringify(id)}\n` : `${JSON.stringify(id)}\t${text}\n`;
+}
+
+module.exports = { checkId, encode, freeze, line };

@@ -12,8 +12,8 @@ const PIECE = 1024;
 class Documents {
   #native;
   #values = new Map();
-  /** How many are not decoded yet. */
-  #undecoded = 0;
+  /** Ids of documents that may not be decoded yet; `null` when that may be any. */
+  #fresh = null;
   /** The values that somebody iterates over; whoever changes them meanwhile changes a copy. */
   #iterated = null;
   #mutable;
@@ -40,17 +40,15 @@ class Documents {
 
   /** Sets the document of `id`, given as text or place; an update keeps its place in the order. */
   set(id, value) {
-    const values = this.#changeable();
-    const before = values.get(id);
-    if (before === undefined || typeof before === "object") this.#undecoded += 1;
-    values.set(id, value);
+    this.#changeable().set(id, value);
+    if (this.#fresh === null) return;
+    // Looking at all of them costs no more then.
+    if (this.#fresh.length > this.#values.size) this.#fresh = null;
+    else this.#fresh.push(id);
   }
 
   delete(id) {
-    const values = this.#changeable();
-    const before = values.get(id);
-    if (before !== undefined && typeof before !== "object") this.#undecoded -= 1;
-    values.delete(id);
+    this.#changeable().delete(id);
   }
 
   all() {
@@ -91,15 +89,12 @@ class Documents {
   /** Takes the place of `ids.length` documents more, the first of them at `place` of the native half. */
   append(ids, place) {
     for (const id of ids) this.#values.set(id, place++);
-    this.#undecoded += ids.length;
   }
 
   /** Takes over a document that `other` has decoded. */
   keepDecoded(id, other) {
     const document = other.#values.get(id);
-    if (typeof document !== "object") return;
-    this.#values.set(id, document);
-    this.#undecoded -= 1;
+    if (typeof document === "object") this.#values.set(id, document);
   }
 
   /** Before an iteration that runs the caller's code: gives what is to be restored after it. */
@@ -125,15 +120,20 @@ class Documents {
 
   #keep(id, document) {
     this.#values.set(id, freeze(document));
-    this.#undecoded -= 1;
     return document;
   }
 
   #decodeAll() {
-    if (this.#undecoded === 0) return;
+    if (this.#fresh === null) this.#decodeMany(this.#values);
+    else if (this.#fresh.length > 0) this.#decodeMany(Array.from(new Set(this.#fresh), (id) => [id, this.#values.get(id)]));
+    this.#fresh = [];
+  }
+
+  /** Decodes those of `entries` that are not. */
+  #decodeMany(entries) {
     let ids = [];
     let places = [];
-    for (const [id, value] of this.#values) {
+    for (const [id, value] of entries) {
       if (typeof value === "string") this.#decode(id, value);
       if (typeof value !== "number") continue;
       ids.push(id);

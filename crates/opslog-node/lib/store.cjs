@@ -5,7 +5,7 @@
 const { join } = require("node:path");
 const { OpslogError, notFound, notOpen, readOnly, invalid, fromFailure, calling } = require("./errors.cjs");
 const { native: { NativeStore, checkDocument } } = require("./native.cjs");
-const { checkId, encode } = require("./document.cjs");
+const { checkId, encode, line } = require("./document.cjs");
 const { Documents } = require("./documents.cjs");
 const { Batch } = require("./batch.cjs");
 const { Calls } = require("./calls.cjs");
@@ -484,7 +484,7 @@ class Store {
     });
   }
 
-  /** Runs the function of a batch and gives what it wrote. */
+  /** Runs the function of a batch and gives it. */
   #collect(fn) {
     const batch = new Batch(this.#documents);
     this.#batch = this.#visible = batch;
@@ -501,14 +501,14 @@ class Store {
       Promise.resolve(result).catch(() => {});
       throw asyncBatch();
     }
-    return batch.writes;
+    return batch;
   }
 
-  async #commit(writes) {
-    if (writes.length === 0) return;
+  async #commit(batch) {
+    if (batch.lines === "") return;
     if (this.#failure !== null) throw this.#takeFailure();
-    await this.#send((native) => native.batch(writes.map(([id, text]) => line(id, text)).join("")));
-    for (const [id, text] of writes) this.#show(id, text);
+    await this.#send((native) => native.batch(batch.lines));
+    batch.applyTo(this.#documents);
   }
 
   /** All documents anew, a slice at a time. Decoded ones are kept, where `changed` is known and does not have them. */
@@ -592,11 +592,6 @@ function settling(resolve, reject) {
 /** What is accepted on this side must be accepted on the other. */
 function checkLong(id, text) {
   if (text.length > SURELY_ACCEPTED || id.length > SURELY_ACCEPTED) calling(() => checkDocument(id, text));
-}
-
-/** A write as the native half reads it; JSON text has no raw control characters. */
-function line(id, text) {
-  return text === null ? `${JSON.stringify(id)}\n` : `${JSON.stringify(id)}\t${text}\n`;
 }
 
 /** A time that the library can look for, where it is one; others are compared as text. */

@@ -3,6 +3,7 @@
 //! Invariant: jobs are done and told in the order in which they were queued, and nobody else changes the store. Writes that came together are
 //! done together, so that hundreds of calls that were not awaited share one sync.
 
+use std::borrow::Cow;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -231,7 +232,10 @@ impl Worker {
 
     /// A write that the event loop has accepted and shows already. A failed flush, which the store tells to its next caller, must not keep it out.
     fn write_buffered(&self, write: Write<'_>) -> Result<()> {
-        let attempt = || self.store.write_each([write]).pop().unwrap_or(Ok(()));
+        let attempt = || match write {
+            Write::Set { id, json } => self.store.set_json(id, json),
+            Write::Delete { id } => self.store.delete(id),
+        };
         let first = attempt();
         match &first {
             Err(error) if error.kind() == ErrorKind::Unavailable => {
@@ -383,7 +387,7 @@ pub(crate) fn tell_failed_open(tell: &Tell, error: &Error) {
 }
 
 struct Line<'a> {
-    id: String,
+    id: Cow<'a, str>,
     document: Option<&'a str>,
 }
 
@@ -398,17 +402,22 @@ impl Line<'_> {
 
 /// Lines of `"id"<tab>{…}` for a set and `"id"` for a delete. JSON text as JavaScript writes it has no raw control character.
 fn parse(lines: &str) -> Result<Vec<Line<'_>>> {
-    let parse = |line| {
-        let (id, document) = match str::split_once(line, '\t') {
-            Some((id, document)) => (id, Some(document)),
-            None => (line, None),
-        };
-        Ok(Line {
-            id: argument(id)?,
-            document,
-        })
+    lines.lines().map(parse_line).collect()
+}
+
+fn parse_line(line: &str) -> Result<Line<'_>> {
+    let (id, document) = match line.split_once('\t') {
+        Some((id, document)) => (id, Some(document)),
+        None => (line, None),
     };
-    lines.lines().map(parse).collect()
+    let plain = id
+        .get(1..id.len().saturating_sub(1))
+        .filter(|plain| !plain.contains('\\'));
+    let id = match plain {
+        Some(plain) => Cow::Borrowed(plain),
+        None => Cow::Owned(argument(id)?),
+    };
+    Ok(Line { id, document })
 }
 
 fn json(value: &impl serde::Serialize) -> String {
