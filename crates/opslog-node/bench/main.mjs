@@ -52,7 +52,8 @@ for (const size of values.sizes.split(",").map(Number)) {
   const snapshot = await storeOf(size, "snapshot");
   const log = await storeOf(size, "log");
   const title = `${size.toLocaleString("en")} documents`;
-  table(title, "read", snapshot, size, ["opslog", "reference"]);
+  table(title, "get", snapshot, size, ["opslog", "reference"]);
+  table(title, "filter", snapshot, size, ["opslog", "reference"]);
   table(title, "replay", log, size, ["opslog", "reference"]);
   table(title, "compact", snapshot, size);
   table(title, "usual", snapshot, size);

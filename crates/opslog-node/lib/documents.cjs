@@ -1,18 +1,23 @@
 "use strict";
-// The documents as the event loop sees them: they change only on it, between two turns of it, whatever the store's thread does meanwhile.
+// The documents as the event loop sees them: they change only on it, between two of its turns, whatever the store's thread does meanwhile.
 //
 // A document is decoded when it is first read, frozen, and kept. Until then its value is the JSON text, or the place (a number) at which the
-// native half has the text.
+// native half has the text. Values lie in slots in insertion order; an update keeps its slot, a delete leaves a hole.
 
 const { freeze } = require("./document.cjs");
 
 /** Documents whose text is taken from the native half at a time. */
-const PIECE = 1024;
+const PIECE = 256;
+/** Fewer holes are not worth closing. */
+const HOLES_LEAST = 1024;
 
 class Documents {
   #native;
-  #values = new Map();
-  /** Ids of documents that may not be decoded yet; `null` when that may be any. */
+  /** id -> slot */
+  #slots = new Map();
+  #ids = [];
+  #values = [];
+  /** Slots whose document may not be decoded yet; `null` when that may be any. */
   #fresh = null;
   /** The values that somebody iterates over; whoever changes them meanwhile changes a copy. */
   #iterated = null;
@@ -25,131 +30,150 @@ class Documents {
   }
 
   get size() {
-    return this.#values.size;
+    return this.#slots.size;
   }
 
   has(id) {
-    return this.#values.has(id);
+    return this.#slots.has(id);
   }
 
   get(id) {
-    const value = this.#values.get(id);
-    if (typeof value === "object" || value === undefined) return value;
-    return this.#decode(id, value);
+    const slot = this.#slots.get(id);
+    if (slot === undefined) return undefined;
+    const value = this.#values[slot];
+    return typeof value === "object" ? value : this.#decode(slot);
   }
 
   /** Sets the document of `id`, given as text or place; an update keeps its place in the order. */
   set(id, value) {
-    this.#changeable().set(id, value);
+    this.#beforeChange();
+    let slot = this.#slots.get(id);
+    if (slot === undefined) {
+      slot = this.#ids.length;
+      this.#slots.set(id, slot);
+      this.#ids.push(id);
+      this.#values.push(value);
+    } else this.#values[slot] = value;
     if (this.#fresh === null) return;
     // Looking at all of them costs no more then.
-    if (this.#fresh.length > this.#values.size) this.#fresh = null;
-    else this.#fresh.push(id);
+    if (this.#fresh.length > this.#slots.size) this.#fresh = null;
+    else this.#fresh.push(slot);
   }
 
   delete(id) {
-    this.#changeable().delete(id);
+    const slot = this.#slots.get(id);
+    if (slot === undefined) return;
+    this.#beforeChange();
+    this.#slots.delete(id);
+    this.#ids[slot] = this.#values[slot] = undefined;
+    const holes = this.#ids.length - this.#slots.size;
+    if (holes > HOLES_LEAST && holes > this.#slots.size) this.#closeHoles();
   }
 
   all() {
-    if (this.#mutable) return Array.from(this.entries(), ([, document]) => document);
-    this.#decodeAll();
-    return Array.from(this.#values.values());
+    return this.entries().map(([, document]) => document);
+  }
+
+  /** `[id, document]` of all. */
+  entries() {
+    const entries = [];
+    this.#visit((document, id) => { entries.push([id, document]); });
+    return entries;
   }
 
   filter(predicate) {
     const picked = [];
-    const iterated = this.#begin();
-    try {
-      for (const [id, document] of this.entries()) if (predicate(document, id)) picked.push(document);
-    } finally {
-      this.#iterated = iterated;
-    }
+    this.#visit((document, id) => { if (predicate(document, id)) picked.push(document); });
     return picked;
   }
 
   count(predicate) {
     let count = 0;
-    const iterated = this.#begin();
-    try {
-      for (const [id, document] of this.entries()) if (predicate(document, id)) count += 1;
-    } finally {
-      this.#iterated = iterated;
-    }
+    this.#visit((document, id) => { if (predicate(document, id)) count += 1; });
     return count;
   }
 
-  /** `[id, document]` of all; to be used up before anything changes. */
-  entries() {
-    if (this.#mutable) return Array.from(this.#values.keys(), (id) => [id, this.get(id)]).values();
-    this.#decodeAll();
-    return this.#values.entries();
-  }
-
-  /** Takes the place of `ids.length` documents more, the first of them at `place` of the native half. */
+  /** Adds documents that are not there yet, the first of them at `place` of the native half. */
   append(ids, place) {
-    for (const id of ids) this.#values.set(id, place++);
+    for (const id of ids) {
+      this.#slots.set(id, this.#ids.length);
+      this.#ids.push(id);
+      this.#values.push(place);
+      place += 1;
+    }
   }
 
   /** Takes over a document that `other` has decoded. */
   keepDecoded(id, other) {
-    const document = other.#values.get(id);
-    if (typeof document === "object") this.#values.set(id, document);
+    const document = other.#values[other.#slots.get(id)];
+    if (typeof document === "object") this.#values[this.#slots.get(id)] = document;
   }
 
-  /** Before an iteration that runs the caller's code: gives what is to be restored after it. */
-  #begin() {
-    const iterated = this.#iterated;
-    this.#iterated = this.#values;
-    return iterated;
-  }
-
-  #changeable() {
-    if (this.#iterated === this.#values) this.#values = new Map(this.#values);
-    return this.#values;
-  }
-
-  #decode(id, value) {
-    const text = typeof value === "string" ? value : this.#native.takeOne(value);
-    if (this.#mutable) {
-      if (typeof value === "number") this.#values.set(id, text);
-      return JSON.parse(text);
+  /** Calls the caller's code with each document as it is now. */
+  #visit(visitor) {
+    if (this.#mutable) for (const slot of this.#values.keys()) this.#text(this.#values, slot);
+    else this.#decodeAll();
+    const [ids, values, iterated] = [this.#ids, this.#values, this.#iterated];
+    this.#iterated = values;
+    try {
+      for (let slot = 0; slot < values.length; slot += 1) {
+        const value = values[slot];
+        if (value === undefined) continue;
+        visitor(this.#mutable ? JSON.parse(value) : value, ids[slot]);
+      }
+    } finally {
+      this.#iterated = iterated;
     }
-    return this.#keep(id, JSON.parse(text));
   }
 
-  #keep(id, document) {
-    this.#values.set(id, freeze(document));
-    return document;
+  #beforeChange() {
+    if (this.#iterated !== this.#values || this.#iterated === null) return;
+    this.#ids = this.#ids.slice();
+    this.#values = this.#values.slice();
+  }
+
+  #closeHoles() {
+    this.#values = this.#values.filter((_, slot) => this.#ids[slot] !== undefined);
+    this.#ids = this.#ids.filter((id) => id !== undefined);
+    this.#slots = new Map(this.#ids.map((id, slot) => [id, slot]));
+    this.#fresh = null;
+  }
+
+  #decode(slot) {
+    const text = this.#text(this.#values, slot);
+    if (this.#mutable) return JSON.parse(text);
+    return (this.#values[slot] = freeze(JSON.parse(text)));
+  }
+
+  /** The text of a slot that has no object; the native half gives it once. */
+  #text(values, slot) {
+    if (typeof values[slot] === "number") values[slot] = this.#native.takeOne(values[slot]);
+    return values[slot];
   }
 
   #decodeAll() {
-    if (this.#fresh === null) this.#decodeMany(this.#values);
-    else if (this.#fresh.length > 0) this.#decodeMany(Array.from(new Set(this.#fresh), (id) => [id, this.#values.get(id)]));
+    if (this.#fresh === null) this.#decodeMany(this.#values.keys());
+    else if (this.#fresh.length > 0) this.#decodeMany(new Set(this.#fresh));
     this.#fresh = [];
   }
 
-  /** Decodes those of `entries` that are not. */
-  #decodeMany(entries) {
-    let ids = [];
-    let places = [];
-    for (const [id, value] of entries) {
-      if (typeof value === "string") this.#decode(id, value);
-      if (typeof value !== "number") continue;
-      ids.push(id);
-      places.push(value);
-      if (ids.length === PIECE) {
-        this.#decodePiece(ids, places);
-        ids = [];
-        places = [];
+  #decodeMany(slots) {
+    let cold = [];
+    for (const slot of slots) {
+      const value = this.#values[slot];
+      if (typeof value === "string") this.#decode(slot);
+      if (typeof value === "number" && cold.push(slot) === PIECE) {
+        this.#decodePiece(cold);
+        cold = [];
       }
     }
-    this.#decodePiece(ids, places);
+    this.#decodePiece(cold);
   }
 
-  #decodePiece(ids, places) {
-    const documents = JSON.parse(this.#native.take(Uint32Array.from(places)));
-    ids.forEach((id, index) => this.#keep(id, documents[index]));
+  #decodePiece(slots) {
+    const values = this.#values;
+    const documents = JSON.parse(this.#native.take(Uint32Array.from(slots, (slot) => values[slot])));
+    for (let index = 0; index < slots.length; index += 1) values[slots[index]] = freeze(documents[index]);
   }
 }
 

@@ -17,7 +17,7 @@ const LINES_MOST = 1 << 20;
 /** Characters that may wait for the thread before a write in `group` or `async` mode waits too. */
 const QUEUED_MOST = 16 << 20;
 /** How long loading may keep the event loop at a time, in milliseconds. */
-const SLICE = 8;
+const SLICE = 5;
 /** Longer texts and ids might be more than a store takes. */
 const SURELY_ACCEPTED = 512;
 
@@ -122,7 +122,8 @@ class Store {
   }
 
   entries() {
-    return Array.from(this.#readable().entries());
+    const documents = this.#readable();
+    return documents === this.#documents ? documents.entries() : Array.from(documents.entries());
   }
 
   filter(predicate) {

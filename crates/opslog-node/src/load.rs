@@ -47,7 +47,7 @@ impl Documents {
             if count > 0 {
                 piece.push(',');
             }
-            piece.push_str(&quoted(entry.id()));
+            quote(entry.id(), &mut piece);
             count += 1;
             loading.texts.push(Some(entry.json()));
         }
@@ -88,22 +88,48 @@ impl Documents {
     /// Takes the texts at `places`, as a JSON array.
     pub(crate) fn take(&self, places: &[u32]) -> String {
         let mut texts = lock(&self.current);
-        let mut array = Vec::from(*b"[");
+        let mut taken: Vec<Option<Json>> = Vec::with_capacity(places.len());
         for &place in places {
-            if array.len() > 1 {
-                array.push(b',');
-            }
-            let text = texts.0.get_mut(place as usize).and_then(Option::take);
-            array.extend_from_slice(text.as_ref().map_or("null", Json::as_str).as_bytes());
+            taken.push(texts.0.get_mut(place as usize).and_then(Option::take));
         }
-        array.push(b']');
-        String::from_utf8(array).expect("JSON text is UTF-8")
+        drop(texts);
+
+        let length: usize = taken
+            .iter()
+            .map(|taken| text(taken.as_ref()).len() + 1)
+            .sum();
+        let mut array = String::with_capacity(length + 2);
+        array.push('[');
+        for taken in &taken {
+            if array.len() > 1 {
+                array.push(',');
+            }
+            array.push_str(text(taken.as_ref()));
+        }
+        array.push(']');
+        array
     }
+}
+
+fn text(taken: Option<&Json>) -> &str {
+    taken.map_or("null", Json::as_str)
 }
 
 /// A string as JSON text.
 pub(crate) fn quoted(text: &str) -> String {
     serde_json::to_string(text).expect("a string has a JSON form")
+}
+
+/// Appends a string as JSON text.
+fn quote(text: &str, out: &mut String) {
+    let is_plain = |byte: u8| byte >= b' ' && byte != b'"' && byte != b'\\';
+    if text.bytes().all(is_plain) {
+        out.push('"');
+        out.push_str(text);
+        out.push('"');
+    } else {
+        out.push_str(&quoted(text));
+    }
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

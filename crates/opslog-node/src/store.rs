@@ -4,6 +4,7 @@ use std::sync::{Arc, OnceLock};
 
 use napi::bindgen_prelude::{FnArgs, Function, Uint32Array};
 use napi::threadsafe_function::ThreadsafeFunctionCallMode;
+use napi::{Env, JsString};
 use napi_derive::napi;
 use opslog::{Error, Operation, Since, Store, Timestamp};
 use serde::de::IgnoredAny;
@@ -108,8 +109,14 @@ impl NativeStore {
 
     /// The documents at `places`, each once, as a JSON array.
     #[napi]
-    pub fn take(&self, places: Uint32Array) -> String {
-        self.documents.take(&places)
+    pub fn take<'e>(&self, env: &'e Env, places: Uint32Array) -> napi::Result<JsString<'e>> {
+        let text = self.documents.take(&places);
+        // V8 keeps one byte a character then, and has nothing to decode.
+        if text.is_ascii() {
+            env.create_string_latin1(text)
+        } else {
+            env.create_string(&text)
+        }
     }
 
     /// The document at `place`, once.
