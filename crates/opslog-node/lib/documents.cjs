@@ -17,6 +17,8 @@ class Documents {
   #slots = new Map();
   #ids = [];
   #values = [];
+  /** Documents that `get` has given: one look-up then, and the document itself is not touched. */
+  #got = new Map();
   /** Slots whose document may not be decoded yet; `null` when that may be any. */
   #fresh = null;
   /** The values that somebody iterates over; whoever changes them meanwhile changes a copy. */
@@ -38,10 +40,8 @@ class Documents {
   }
 
   get(id) {
-    const slot = this.#slots.get(id);
-    if (slot === undefined) return undefined;
-    const value = this.#values[slot];
-    return typeof value === "object" ? value : this.#decode(slot);
+    const got = this.#got.get(id);
+    return got === undefined ? this.#find(id) : got;
   }
 
   /** Sets the document of `id`, given as text or place; an update keeps its place in the order. */
@@ -53,7 +53,10 @@ class Documents {
       this.#slots.set(id, slot);
       this.#ids.push(id);
       this.#values.push(value);
-    } else this.#values[slot] = value;
+    } else {
+      this.#values[slot] = value;
+      this.#got.delete(id);
+    }
     if (this.#fresh === null) return;
     // Looking at all of them costs no more then.
     if (this.#fresh.length > this.#slots.size) this.#fresh = null;
@@ -65,6 +68,7 @@ class Documents {
     if (slot === undefined) return;
     this.#beforeChange();
     this.#slots.delete(id);
+    this.#got.delete(id);
     this.#ids[slot] = this.#values[slot] = undefined;
     const holes = this.#ids.length - this.#slots.size;
     if (holes > HOLES_LEAST && holes > this.#slots.size) this.#closeHoles();
@@ -107,6 +111,15 @@ class Documents {
   keepDecoded(id, other) {
     const document = other.#values[other.#slots.get(id)];
     if (typeof document === "object") this.#values[this.#slots.get(id)] = document;
+  }
+
+  #find(id) {
+    const slot = this.#slots.get(id);
+    if (slot === undefined) return undefined;
+    const value = this.#values[slot];
+    const document = typeof value === "object" ? value : this.#decode(slot);
+    if (!this.#mutable) this.#got.set(id, document);
+    return document;
   }
 
   /** Calls the caller's code with each document as it is now. */
