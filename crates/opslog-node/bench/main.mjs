@@ -1,4 +1,4 @@
-// This package beside the reference, in one run, interleaved: medians of `--rounds` (5) for each of `--sizes` (100000,1000000).
+// This package beside the reference, in one run, interleaved: medians of `--rounds` (5) for each of `--sizes` (100000,1000000; none for new stores only).
 
 import { execFileSync } from "node:child_process";
 import { cpus } from "node:os";
@@ -6,7 +6,7 @@ import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
 import { remove, storeOf } from "./data.mjs";
 
-const { values } = parseArgs({ options: { rounds: { type: "string", default: "5" }, sizes: { type: "string", default: "100000,1000000" }, sets: { type: "string", default: "20000" } } });
+const { values } = parseArgs({ options: { rounds: { type: "string", default: "5" }, sizes: { type: "string", default: "100000,1000000" }, sets: { type: "string", default: "50000" } } });
 const rounds = Number(values.rounds);
 const implementations = ["opslog", "os_buffered", "reference"];
 const worker = fileURLToPath(new URL("work.mjs", import.meta.url));
@@ -48,7 +48,7 @@ console.log(`Node ${process.version}, ${cpus().length} × ${cpus()[0].model}, me
 const nowhere = "-";
 table("new store", "set", nowhere, Number(values.sets));
 table("new store", "batch", nowhere, Number(values.sets));
-for (const size of values.sizes.split(",").map(Number)) {
+for (const size of values.sizes.split(",").filter(Boolean).map(Number)) {
   const snapshot = await storeOf(size, "snapshot");
   const log = await storeOf(size, "log");
   const title = `${size.toLocaleString("en")} documents`;

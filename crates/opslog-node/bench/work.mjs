@@ -16,6 +16,14 @@ async function timed(call) {
   return now() - began;
 }
 
+/** Microseconds of all cores for each of `operations` that `call` does. */
+async function cpu(operations, call) {
+  const before = process.cpuUsage();
+  const took = await timed(call);
+  const { user, system } = process.cpuUsage(before);
+  return { took, each: (user + system) / operations };
+}
+
 /** How late a timer of 10 ms was at most while `call` ran. */
 async function lateness(call) {
   let longest = 0;
@@ -92,7 +100,7 @@ const workloads = {
         const store = new Store();
         await store.open(directory, { writeMode, checkpointThreshold: Number.MAX_SAFE_INTEGER, checkpointOnClose: false, ...options });
         const operations = style === "awaited" && writeMode === "immediate" ? Math.min(count, 2000) : count;
-        const took = await timed(async () => {
+        const { took, each } = await cpu(operations, async () => {
           let sets = [];
           for (let number = 0; number < operations; number += 1) {
             const set = store.set(idOf(number), documentOf(number));
@@ -106,6 +114,7 @@ const workloads = {
           await store.flush();
         });
         results[`set, ${writeMode}, ${style}, /s`] = perSecond(operations, took);
+        results[`set, ${writeMode}, ${style}, CPU µs each`] = each;
         await store.close();
         remove(directory);
       }
@@ -118,7 +127,7 @@ const workloads = {
     const store = new Store();
     await store.open(directory, { checkpointThreshold: Number.MAX_SAFE_INTEGER, checkpointOnClose: false, ...options });
     const batches = Math.ceil(count / 100);
-    const took = await timed(async () => {
+    const { took, each } = await cpu(batches * 100, async () => {
       for (let batch = 0; batch < batches; batch += 1) {
         await store.batch(() => {
           for (let number = batch * 100; number < batch * 100 + 100; number += 1) store.set(idOf(number), documentOf(number));
@@ -127,7 +136,7 @@ const workloads = {
     });
     await store.close();
     remove(directory);
-    return { "batches of 100, documents/s": perSecond(batches * 100, took) };
+    return { "batches of 100, documents/s": perSecond(batches * 100, took), "batches of 100, CPU µs a document": each };
   },
 
   /** Sets with the usual options on a store of `count` documents. */
