@@ -262,8 +262,10 @@ class Store {
     return this.#calls.alone(async () => {
       this.#ensureOpen();
       const { operations, rewound, changed } = await this.#send((native) => native.tail());
+      // A write's checkpoint may have looked before, and then the operations are not among these.
+      if (this.#isShared) await this.#reload();
+      else if (rewound) await this.#load();
       // Where agents write, a document's place depends on what all of them did.
-      if (rewound) await this.#load();
       else if (operations.some(({ agent }) => agent !== undefined)) await this.#reload(new Set(changed.map(([id]) => id)));
       else this.#follow(operations, new Map(changed));
       return operations;
