@@ -14,7 +14,7 @@ use crate::engine::{Engine, lock};
 use crate::format::archive::{self, Segment};
 use crate::format::manifest::{ArchiveFacts, Manifest};
 use crate::state::State;
-use crate::{Error, ErrorKind, Result, paths, time};
+use crate::{Error, ErrorKind, Json, Result, paths, time};
 
 impl<T: Document> Engine<T> {
     /// Moves the documents that `predicate` picks to the segment; returns how many.
@@ -163,6 +163,19 @@ impl<T: Document> Engine<T> {
 
     /// The documents of a segment, in the order in which they were archived.
     pub(crate) fn load_archive(&self, period: &str) -> Result<Vec<(String, Arc<T>)>> {
+        self.archived(period, |document| Ok(Arc::clone(document.decoded()?)))
+    }
+
+    /// The JSON text of a segment's documents.
+    pub(crate) fn load_archive_json(&self, period: &str) -> Result<Vec<(String, Json)>> {
+        self.archived(period, |document| Ok(document.json()))
+    }
+
+    fn archived<D>(
+        &self,
+        period: &str,
+        document: impl Fn(&Stored<T>) -> Result<D>,
+    ) -> Result<Vec<(String, D)>> {
         self.ensure_open()?;
         paths::validate_period(period)?;
         let manifest = self.current_manifest()?;
@@ -179,7 +192,7 @@ impl<T: Document> Engine<T> {
         let frozen = state.freeze();
         let documents = frozen
             .resident()
-            .map(|document| Ok((document.id().to_owned(), Arc::clone(document.decoded()?))));
+            .map(|stored| Ok((stored.id().to_owned(), document(stored)?)));
         documents.collect()
     }
 

@@ -36,6 +36,8 @@ const GROUP_LIMIT: usize = 4 << 20;
 /// Bytes of changed documents that are kept in memory whatever the budget: a checkpoint for less would cost more than it frees.
 const OVERLAY_LEAST: u64 = 1 << 20;
 
+pub(crate) mod each;
+
 /// How much of its memory a store with documents on storage has used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Budget {
@@ -104,7 +106,7 @@ impl<T: Document> Engine<T> {
         self.commit_one(Draft::Delete(ArcStr::from(id).into()))
     }
 
-    fn commit_one(&self, draft: Draft<T>) -> Result<()> {
+    pub(crate) fn commit_one(&self, draft: Draft<T>) -> Result<()> {
         let writer = self.writer()?;
         self.commit(writer, smallvec![draft], &Intent::Write)
     }

@@ -73,6 +73,7 @@ pub use batch::Batch;
 pub use blobs::Blobs;
 pub use builder::StoreBuilder;
 pub use clock::LamportClock;
+pub use commit::each::Write;
 pub use delta::{DeltaPatch, apply_delta, create_delta, is_delta_smaller};
 pub use document::{Document, Json, MAX_ID_BYTES, check_document};
 pub use error::{Error, ErrorKind, Result};

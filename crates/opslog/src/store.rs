@@ -10,6 +10,7 @@ use crate::Result;
 use crate::backend::{Backend, MemoryBackend};
 use crate::batch::Batch;
 use crate::builder::StoreBuilder;
+use crate::commit::each::Write;
 use crate::document::{Document, Json};
 use crate::engine::{Engine, lock};
 use crate::follow::{Tail, Watch};
@@ -251,6 +252,22 @@ impl<T: Document> Store<T> {
         self.engine.delete(id)
     }
 
+    /// Many writes, each a commit of its own as by [`set_json`](Self::set_json) and [`delete`](Self::delete), in order, with the result of each. In `Immediate`
+    /// mode they share a sync, and all of them have ended when it returns: for a caller that collects the writes of others.
+    ///
+    /// ```
+    /// use opslog::Write;
+    /// # let store: opslog::Store = opslog::Store::in_memory()?;
+    /// let results = store.write_each([Write::Set { id: "a", json: "{}" }, Write::Set { id: "b", json: "{}" }]);
+    /// assert!(results.iter().all(Result::is_ok));
+    /// store.undo()?;
+    /// assert!(store.has("a")? && !store.has("b")?);
+    /// # Ok::<(), opslog::Error>(())
+    /// ```
+    pub fn write_each<'w>(&self, writes: impl IntoIterator<Item = Write<'w>>) -> Vec<Result<()>> {
+        self.engine.write_each(writes)
+    }
+
     /// All documents, in insertion order.
     ///
     /// # Errors
@@ -392,6 +409,23 @@ impl<T: Document> Store<T> {
     /// # Ok::<(), opslog::Error>(())
     /// ```
     pub fn undo(&self) -> Result<bool> {
+        Ok(self.undo_commit()?.is_some())
+    }
+
+    /// As [`undo`](Self::undo), and gives the ids of the documents that the commit had changed; `None` if there was no commit.
+    ///
+    /// # Errors
+    ///
+    /// As for [`undo`](Self::undo).
+    ///
+    /// ```
+    /// # let store: opslog::Store = opslog::Store::in_memory()?;
+    /// store.set("a", &serde_json::json!({"n": 1}))?;
+    /// assert_eq!(store.undo_commit()?, Some(vec!["a".to_owned()]));
+    /// assert_eq!(store.undo_commit()?, None);
+    /// # Ok::<(), opslog::Error>(())
+    /// ```
+    pub fn undo_commit(&self) -> Result<Option<Vec<String>>> {
         self.engine.undo()
     }
 
@@ -488,6 +522,23 @@ impl<T: Document> Store<T> {
     /// ```
     pub fn load_archive(&self, segment: &str) -> Result<Vec<(String, Arc<T>)>> {
         self.engine.load_archive(segment)
+    }
+
+    /// As [`load_archive`](Self::load_archive), with the documents' JSON text.
+    ///
+    /// # Errors
+    ///
+    /// As for [`load_archive`](Self::load_archive).
+    ///
+    /// ```
+    /// # let store: opslog::Store = opslog::Store::in_memory()?;
+    /// store.set("a", &serde_json::json!({"n": 1}))?;
+    /// store.archive(|_document, id| id == "a", Some("old"))?;
+    /// assert_eq!(store.load_archive_json("old")?[0].1.as_str(), r#"{"n":1}"#);
+    /// # Ok::<(), opslog::Error>(())
+    /// ```
+    pub fn load_archive_json(&self, segment: &str) -> Result<Vec<(String, Json)>> {
+        self.engine.load_archive_json(segment)
     }
 
     /// The files of all archive segments, such as `archive/archive-2026-Q4.json`.

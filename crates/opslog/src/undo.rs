@@ -29,15 +29,16 @@ pub(crate) struct Commit {
 }
 
 impl<T: Document> Engine<T> {
-    /// Takes back the last commit that was not taken back yet; `false` when there is none.
-    pub(crate) fn undo(&self) -> Result<bool> {
+    /// Takes back the last commit that was not taken back yet, and gives the ids that it had changed; `None` when there is none.
+    pub(crate) fn undo(&self) -> Result<Option<Vec<String>>> {
         if self.agent.is_some() {
             return self.undo_as_agent();
         }
         let mut writer = self.quiesce(self.writer()?)?;
         let Some((commit, is_last)) = self.commit_to_undo(&writer)? else {
-            return Ok(false);
+            return Ok(None);
         };
+        let ids = commit.ids()?;
         let sealed = writer.sealing.is_some_and(|seq| commit.seq < seq);
         let cut_off = is_last
             && commit.in_active_log
@@ -56,7 +57,7 @@ impl<T: Document> Engine<T> {
                 flushed => flushed?,
             }
         }
-        Ok(true)
+        Ok(Some(ids))
     }
 
     /// The commit that is next to be taken back, and whether it is the very last one of the store.
@@ -184,6 +185,18 @@ impl<T: Document> Engine<T> {
 }
 
 impl Commit {
+    /// The documents it changed, each once.
+    pub(crate) fn ids(&self) -> Result<Vec<String>> {
+        let mut ids = Vec::with_capacity(self.lines.len());
+        for line in &self.lines {
+            let op = op_line::decode(line).map_err(|flaw| unreadable(&flaw.to_string()))?;
+            ids.push(op.id.into_owned());
+        }
+        ids.sort_unstable();
+        ids.dedup();
+        Ok(ids)
+    }
+
     fn is_undo(&self) -> bool {
         let first = self.lines.first().map(|line| op_line::decode(line));
         matches!(first, Some(Ok(op)) if op.undo)

@@ -13,17 +13,18 @@ use crate::{Error, ErrorKind, Result};
 
 impl<T: Document> Engine<T> {
     /// Takes back this agent's last commit that was not taken back yet; `false` when there is none.
-    pub(crate) fn undo_as_agent(&self) -> Result<bool> {
+    pub(crate) fn undo_as_agent(&self) -> Result<Option<Vec<String>>> {
         self.ensure_open()?;
         // What others wrote below it is what the documents would be without it.
         self.look_at_agents()?;
         let writer = self.quiesce(self.writer()?)?;
         let Some((commit, _)) = self.commit_to_undo(&writer)? else {
-            return Ok(false);
+            return Ok(None);
         };
+        let ids = commit.ids()?;
         let (drafts, each) = self.without(&commit)?;
         self.commit(writer, drafts, &Intent::TakeBack(each))?;
-        Ok(true)
+        Ok(Some(ids))
     }
 
     /// What the documents of `commit` would be without it.

@@ -1,0 +1,614 @@
+"use strict";
+// The store as the event loop sees it. What is durable is decided on the store's thread, in Rust; this side keeps the documents that are
+// visible, sends the calls, and settles their promises in order.
+
+const { join } = require("node:path");
+const { OpslogError, notFound, notOpen, readOnly, invalid, fromFailure, calling } = require("./errors.cjs");
+const { native: { NativeStore, checkDocument } } = require("./native.cjs");
+const { checkId, encode, line } = require("./document.cjs");
+const { Documents } = require("./documents.cjs");
+const { Batch } = require("./batch.cjs");
+const { Calls } = require("./calls.cjs");
+const { items } = require("./streams.cjs");
+const { nativeOptions, refuseForeignBackend } = require("./options.cjs");
+
+/** Characters of writes that are handed to the thread at once, at the latest. */
+const LINES_MOST = 1 << 20;
+/** Characters that may wait for the thread before a write in `group` or `async` mode waits too. */
+const QUEUED_MOST = 16 << 20;
+/** How long loading may keep the event loop at a time, in milliseconds. */
+const SLICE = 5;
+/** Longer texts and ids might be more than a store takes. */
+const SURELY_ACCEPTED = 512;
+
+/** Stores in `group` or `async` mode. */
+const buffered = new Set();
+const DONE = Promise.resolve();
+const nextTurn = () => new Promise((resolve) => { setImmediate(resolve); });
+
+class Store {
+  /** The native half while the store is open, or being opened. */
+  #native = null;
+  #isOpen = false;
+  #isReadOnly = false;
+  /** Whether reads give copies that the caller may change. */
+  #isMutable = false;
+  /** Whether other agents may write at the same time: then whatever looks at the storage may bring documents of theirs. */
+  #isShared = false;
+  #willReload = false;
+  /** In `group` and `async` mode a write is visible, and has ended, when it is accepted here. */
+  #isBuffered = false;
+  /** In `group` mode, after how many writes one waits for the flush. */
+  #groupSize = Infinity;
+  #checkpointThreshold;
+  #documents = null;
+  /** What reads see: the documents, inside a batch its writes on top, nothing while the store is closed. */
+  #visible = null;
+  #calls = new Calls(this);
+  #batch = null;
+  /** A batch that was asked for inside a batch. */
+  #inner = null;
+  #manifest = null;
+  #opsOnThread = 0;
+  /** Buffered writes that the thread has not told of. */
+  #opsAhead = 0;
+  /** Writes that are not handed over yet: lines, as the native half reads them. */
+  #lines = "";
+  /** Characters of buffered writes since the thread had told of all. */
+  #queued = 0;
+  #unflushed = 0;
+  /** Why a buffered write failed, for the next caller. */
+  #failure = null;
+  #watch = null;
+
+  async open(dir, options = {}) {
+    if (typeof dir !== "string") throw invalid(`the store's directory must be a string, not ${typeof dir}`);
+    if (this.#native !== null) {
+      throw new OpslogError("locked", `Store is locked by process ${process.pid}. If this is stale, delete ${join(dir, ".lock")}`);
+    }
+    refuseForeignBackend(options.backend);
+    const text = nativeOptions(options);
+    if (options.backend !== undefined) await options.backend.initialize(dir, { readOnly: options.readOnly === true });
+    const migration = migrating(options.migrate);
+    const native = calling(() => new NativeStore(dir, text, Store.#telling(new WeakRef(this)), migration?.migrate));
+    this.#native = native;
+    this.#isReadOnly = options.readOnly === true;
+    this.#isShared = options.agentId !== undefined;
+    const isBuffered = options.writeMode === "group" || options.writeMode === "async";
+    if (this.#isShared && isBuffered) process.emitWarning(`opslog: writeMode ${options.writeMode} is immediate with an agentId`);
+    this.#isBuffered = isBuffered && !this.#isShared;
+    this.#groupSize = this.#isBuffered && options.writeMode === "group" ? Math.max(options.groupCommitSize ?? 50, 1) : Infinity;
+    this.#checkpointThreshold = options.skipLoad ? Infinity : options.checkpointThreshold;
+    try {
+      await new Promise((resolve, reject) => { this.#calls.sent(settling(resolve, reject)); });
+      this.#isMutable = options.mutableDocuments === true;
+      await this.#load();
+      this.#isOpen = true;
+      if (this.#isBuffered) this.#flushAtExit();
+    } catch (error) {
+      this.#native = null;
+      throw migration?.thrown ? migration.thrown.error : error;
+    }
+  }
+
+  async close() {
+    this.#ensureOpen();
+    await this.#calls.alone(async () => {
+      this.#ensureOpen();
+      this.unwatch();
+      try {
+        await this.#send((native) => native.close());
+        if (this.#failure !== null) throw this.#takeFailure();
+      } finally {
+        this.#isOpen = false;
+        this.#native = this.#documents = this.#visible = this.#manifest = this.#failure = null;
+      }
+    });
+  }
+
+  get(id) {
+    const documents = this.#visible;
+    if (documents === null) throw notOpen();
+    return documents.get(id);
+  }
+
+  has(id) {
+    return this.#readable().has(id);
+  }
+
+  all() {
+    const documents = this.#readable();
+    return documents === this.#documents ? documents.all() : Array.from(documents.entries(), ([, document]) => document);
+  }
+
+  entries() {
+    const documents = this.#readable();
+    return documents === this.#documents ? documents.entries() : Array.from(documents.entries());
+  }
+
+  filter(predicate) {
+    const documents = this.#readable();
+    if (typeof predicate !== "function") throw new TypeError("predicate is not a function");
+    if (documents === this.#documents) return documents.filter(predicate);
+    return Array.from(documents.entries()).filter(([id, document]) => predicate(document, id)).map(([, document]) => document);
+  }
+
+  count(predicate) {
+    const documents = this.#readable();
+    if (predicate === undefined) return documents.size;
+    if (typeof predicate !== "function") throw new TypeError("predicate is not a function");
+    return documents === this.#documents ? documents.count(predicate) : this.filter(predicate).length;
+  }
+
+  set(id, document) {
+    this.#ensureWritable();
+    if (this.#batch !== null) {
+      checkId(id);
+      const text = encode(id, document);
+      checkLong(id, text);
+      this.#batch.set(id, text);
+      return undefined;
+    }
+    try {
+      checkId(id);
+      return this.#write(id, encode(id, document));
+    } catch (error) {
+      return Promise.reject(error);
+    }
+  }
+
+  delete(id) {
+    this.#ensureWritable();
+    if (this.#batch !== null) return this.#batch.delete(id);
+    try {
+      checkId(id);
+      return this.#write(id, null);
+    } catch (error) {
+      return Promise.reject(error);
+    }
+  }
+
+  batch(fn) {
+    const done = this.#batched(fn);
+    if (this.#batch !== null) this.#inner = done;
+    return done;
+  }
+
+  async undo() {
+    this.#ensureWritable();
+    return this.#calls.alone(async () => {
+      this.#ensureWritable();
+      const changed = await this.#send((native) => native.undo());
+      if (this.#isShared) await this.#reload();
+      if (changed === null) return false;
+      if (this.#isShared) return true;
+      // A document whose delete is undone is back in its place, which this side does not know.
+      const revived = changed.some(([id, place]) => place !== null && !this.#documents.has(id));
+      if (revived) await this.#reload();
+      else this.#apply(changed);
+      return true;
+    });
+  }
+
+  async compact() {
+    this.#ensureWritable();
+    await this.#ordinary((native) => native.compact(), this.#isShared);
+  }
+
+  async archive(predicate, segment) {
+    this.#ensureWritable();
+    if (typeof predicate !== "function") throw new TypeError("predicate is not a function");
+    return this.#calls.alone(async () => {
+      this.#ensureWritable();
+      const ids = [];
+      this.#documents.filter((document, id) => predicate(document, id) && ids.push(id));
+      const count = await this.#send((native) => native.archive(JSON.stringify(ids), segment));
+      if (this.#isShared) await this.#reload();
+      else for (const id of ids) this.#documents.delete(id);
+      return count;
+    });
+  }
+
+  async loadArchive(segment) {
+    this.#ensureOpen();
+    return new Map(await this.#ordinary((native) => native.loadArchive(String(segment))));
+  }
+
+  listArchiveSegments() {
+    this.#ensureOpen();
+    return [...this.#manifest.archiveSegments];
+  }
+
+  getManifest() {
+    return this.#manifest && structuredClone(this.#manifest);
+  }
+
+  stats() {
+    const { size } = this.#readable();
+    const opsCount = this.#opsOnThread + this.#opsAhead;
+    return { activeRecords: size, opsCount, archiveSegments: this.#manifest.archiveSegments.length };
+  }
+
+  getHistory(id) {
+    const native = this.#readLog();
+    return JSON.parse(calling(() => native.history(String(id))));
+  }
+
+  getOps(since) {
+    const native = this.#readLog();
+    const operations = JSON.parse(calling(() => native.operations(timeOf(since))));
+    return since ? operations.filter(({ ts }) => ts > since) : operations;
+  }
+
+  async *streamSnapshot() {
+    this.#ensureOpen();
+    yield* items(calling(() => this.#native.streamSnapshot()));
+  }
+
+  async *getWalOps(since) {
+    this.#ensureOpen();
+    if (this.#isBuffered) await this.flush();
+    for await (const operation of items(calling(() => this.#native.streamOperations(timeOf(since))))) {
+      if (!since || operation.ts > since) yield operation;
+    }
+  }
+
+  async refresh() {
+    await this.tail();
+  }
+
+  async tail() {
+    this.#ensureOpen();
+    return this.#calls.alone(async () => {
+      this.#ensureOpen();
+      const { operations, rewound, changed } = await this.#send((native) => native.tail());
+      // A write's checkpoint may have looked before, and then the operations are not among these.
+      if (this.#isShared) await this.#reload();
+      else if (rewound) await this.#load();
+      // Where agents write, a document's place depends on what all of them did.
+      else if (operations.some(({ agent }) => agent !== undefined)) await this.#reload(new Set(changed.map(([id]) => id)));
+      else this.#follow(operations, new Map(changed));
+      return operations;
+    });
+  }
+
+  watch(callback, intervalMs = 1000, onError = (error) => process.emitWarning(error)) {
+    this.#ensureOpen();
+    this.unwatch();
+    let isLooking = false;
+    const look = async () => {
+      if (isLooking) return;
+      isLooking = true;
+      let operations = [];
+      try {
+        operations = await this.tail();
+      } catch (error) {
+        if (this.#watch === timer) onError(error);
+      } finally {
+        isLooking = false;
+      }
+      if (operations.length > 0 && this.#watch === timer) callback(operations);
+    };
+    const timer = setInterval(look, intervalMs);
+    this.#watch = timer;
+  }
+
+  unwatch() {
+    clearInterval(this.#watch);
+    this.#watch = null;
+  }
+
+  async flush() {
+    if (!this.#isOpen || this.#isReadOnly) return;
+    await this.#ordinary((native) => native.flush());
+    if (this.#failure !== null) throw this.#takeFailure();
+  }
+
+  async sync() {
+    return this.flush();
+  }
+
+  #ensureOpen() {
+    if (!this.#isOpen) throw notOpen();
+  }
+
+  #ensureWritable() {
+    if (!this.#isOpen) throw notOpen();
+    if (this.#isReadOnly) throw readOnly();
+  }
+
+  #readable() {
+    if (this.#visible === null) throw notOpen();
+    return this.#visible;
+  }
+
+  /** Makes sure that the log has every write that has ended, for those who read it at once. */
+  #readLog() {
+    this.#ensureOpen();
+    if (this.#isBuffered) {
+      this.#handOver();
+      this.#native.wait();
+    }
+    return this.#native;
+  }
+
+  #write(id, text) {
+    if (!this.#calls.isFree) {
+      return new Promise((resolve, reject) => {
+        this.#calls.begin(() => {
+          try {
+            this.#ensureWritable();
+            resolve(this.#writeNow(id, text));
+          } catch (error) {
+            reject(error);
+          }
+        });
+      });
+    }
+    return this.#writeNow(id, text);
+  }
+
+  #writeNow(id, text) {
+    if (this.#isBuffered) return this.#writeBuffered(id, text);
+    return new Promise((resolve, reject) => {
+      this.#queueLine(id, text);
+      this.#calls.sent((failure) => {
+        if (failure !== undefined) return reject(fromFailure(failure));
+        this.#show(id, text);
+        return resolve();
+      });
+    });
+  }
+
+  #writeBuffered(id, text) {
+    if (this.#failure !== null) throw this.#takeFailure();
+    if (text === null && !this.#documents.has(id)) throw notFound(id);
+    if (text !== null) checkLong(id, text);
+    this.#queueLine(id, text);
+    this.#show(id, text);
+    this.#opsAhead += 1;
+    this.#unflushed += 1;
+    this.#queued += text === null ? 0 : text.length;
+    const mayRunAhead = this.#unflushed < this.#groupSize && this.#queued < QUEUED_MOST && !this.#isCheckpointDue();
+    if (mayRunAhead) {
+      this.#calls.sent(this.#toldBuffered);
+      return DONE;
+    }
+    this.#unflushed = 0;
+    return new Promise((resolve) => {
+      this.#calls.sent((failure) => {
+        this.#toldBuffered(failure);
+        resolve();
+      });
+    });
+  }
+
+  #toldBuffered = (failure) => {
+    this.#opsAhead -= 1;
+    if (this.#opsAhead === 0) this.#queued = 0;
+    if (failure !== undefined) this.#failure = fromFailure(failure);
+  };
+
+  /** Whether a write has made a checkpoint due that it is to be settled after. */
+  #isCheckpointDue() {
+    if (this.#groupSize === Infinity) return false;
+    const threshold = this.#checkpointThreshold ?? Math.max(100, this.#manifest.stats.activeRecords);
+    return this.#opsOnThread + this.#opsAhead >= threshold;
+  }
+
+  /** A failure that the caller is told; one that ended all writing stays. */
+  #takeFailure() {
+    const failure = this.#failure;
+    if (failure.code !== "OPSLOG_POISONED") this.#failure = null;
+    return failure;
+  }
+
+  /** `process.exit` gives nothing else the time to flush what was accepted. */
+  #flushAtExit() {
+    for (const store of buffered) if (store.deref() === undefined) buffered.delete(store);
+    buffered.add(new WeakRef(this));
+  }
+
+  static #atExit(store) {
+    if (!store?.#isOpen || !store.#isBuffered) return;
+    store.#handOver();
+    store.#native.finish();
+  }
+
+  static {
+    process.on("exit", () => { for (const store of buffered) Store.#atExit(store.deref()); });
+  }
+
+  #queueLine(id, text) {
+    if (this.#lines === "") queueMicrotask(() => this.#handOver());
+    this.#lines += line(id, text);
+    if (this.#lines.length > LINES_MOST) this.#handOver();
+  }
+
+  #handOver() {
+    if (this.#lines === "" || this.#native === null) return;
+    const lines = this.#lines;
+    this.#lines = "";
+    this.#native.write(lines);
+  }
+
+  /** Makes a write visible. */
+  #show(id, text) {
+    if (this.#documents === null) return;
+    if (text === null) this.#documents.delete(id);
+    else this.#documents.set(id, text);
+  }
+
+  /** Hands a call to the thread. */
+  #send(call) {
+    this.#handOver();
+    return new Promise((resolve, reject) => {
+      call(this.#native);
+      this.#calls.sent(settling(resolve, reject));
+    });
+  }
+
+  #ordinary(call, bringsDocuments = false) {
+    if (bringsDocuments) {
+      return this.#calls.alone(async () => {
+        this.#ensureOpen();
+        await this.#send(call);
+        await this.#reload();
+      });
+    }
+    return new Promise((resolve, reject) => {
+      this.#calls.begin(() => {
+        if (this.#isOpen) this.#send(call).then(resolve, reject);
+        else reject(notOpen());
+      });
+    });
+  }
+
+  /** What the native half calls; it must not keep a store that nobody else holds. */
+  static #telling(store) {
+    return (...told) => store.deref()?.#told(...told);
+  }
+
+  #told(count, ops, failures, value, manifest, isStale) {
+    if (manifest != null) this.#manifest = JSON.parse(manifest);
+    this.#opsOnThread = ops;
+    this.#calls.told(count, failures == null ? undefined : new Map(JSON.parse(failures)), value);
+    // A write has made a checkpoint, which has looked at what others wrote.
+    if (isStale && !this.#willReload) this.#reloadSoon();
+  }
+
+  async #batched(fn) {
+    this.#ensureWritable();
+    if (typeof fn !== "function") throw new TypeError("fn is not a function");
+    if (isAsyncFunction(fn)) throw asyncBatch();
+    return this.#calls.alone(() => {
+      this.#ensureWritable();
+      return this.#commit(this.#collect(fn));
+    });
+  }
+
+  /** Runs the function of a batch and gives it. */
+  #collect(fn) {
+    const batch = new Batch(this.#documents);
+    this.#batch = this.#visible = batch;
+    this.#inner = null;
+    let result;
+    try {
+      result = fn();
+    } finally {
+      this.#batch = null;
+      this.#visible = this.#documents;
+    }
+    if (typeof result?.then === "function" && result !== this.#inner) {
+      // What it does later is none of the batch's.
+      Promise.resolve(result).catch(() => {});
+      throw asyncBatch();
+    }
+    return batch;
+  }
+
+  async #commit(batch) {
+    if (batch.lines === "") return;
+    if (this.#failure !== null) throw this.#takeFailure();
+    await this.#send((native) => native.batch(batch.lines));
+    batch.applyTo(this.#documents);
+  }
+
+  /** All documents anew, a slice at a time. Decoded ones are kept, where `changed` is known and does not have them. */
+  async #load(changed) {
+    const native = this.#native;
+    const documents = new Documents(native, this.#isMutable);
+    const before = changed && this.#documents;
+    let place = 0;
+    let began = performance.now();
+    for (let piece = native.nextIds(); piece != null; piece = native.nextIds()) {
+      const ids = JSON.parse(piece);
+      documents.append(ids, place);
+      if (before !== undefined) for (const id of ids) if (!changed.has(id)) documents.keepDecoded(id, before);
+      place += ids.length;
+      if (performance.now() - began > SLICE) {
+        await nextTurn();
+        began = performance.now();
+      }
+    }
+    native.adopt();
+    this.#documents = this.#visible = documents;
+  }
+
+  async #reloadSoon() {
+    this.#willReload = true;
+    try {
+      await this.#calls.alone(async () => { if (this.#isOpen) await this.#reload(); });
+    } catch (error) {
+      process.emitWarning(error);
+    } finally {
+      this.#willReload = false;
+    }
+  }
+
+  async #reload(changed) {
+    await this.#send((native) => native.reload());
+    await this.#load(changed);
+  }
+
+  /** `[id, place of the document, or null when it is gone]` of documents that changed on the thread. */
+  #apply(changed) {
+    for (const [id, place] of changed) this.#show(id, place);
+  }
+
+  /** Applies operations that came from elsewhere; `changed` has what became of their documents. */
+  #follow(operations, changed) {
+    const lastSet = new Map(operations.map(({ op, id }, index) => [id, op === "set" ? index : -1]));
+    operations.forEach(({ op, id }, index) => {
+      const place = changed.get(id);
+      if (op === "set" && place !== null) this.#show(id, place);
+      // A delete that did not win against another agent's write changes nothing.
+      if (op === "delete" && (place === null || lastSet.get(id) > index)) this.#show(id, null);
+    });
+  }
+}
+
+/** The caller's function over JSON text, and what it threw: an empty text says that it did. */
+function migrating(migrate) {
+  if (migrate === undefined) return undefined;
+  const migration = {
+    thrown: null,
+    migrate(document, from) {
+      try {
+        return JSON.stringify(migrate(JSON.parse(document), from)) ?? "null";
+      } catch (error) {
+        migration.thrown = { error };
+        return "";
+      }
+    },
+  };
+  return migration;
+}
+
+function settling(resolve, reject) {
+  return (failure, value) => {
+    if (failure === undefined) resolve(value == null ? undefined : JSON.parse(value));
+    else reject(fromFailure(failure));
+  };
+}
+
+/** What is accepted on this side must be accepted on the other. */
+function checkLong(id, text) {
+  if (text.length > SURELY_ACCEPTED || id.length > SURELY_ACCEPTED) calling(() => checkDocument(id, text));
+}
+
+/** A time that the library can look for, where it is one; others are compared as text. */
+function timeOf(since) {
+  return /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,9})?Z$/.test(since ?? "") && !Number.isNaN(Date.parse(since)) ? since : undefined;
+}
+
+function isAsyncFunction(fn) {
+  return Object.prototype.toString.call(fn) === "[object AsyncFunction]";
+}
+
+function asyncBatch() {
+  return invalid("the function of a batch must not be async: what it does after its first await would not be part of the batch, so nothing was written; "
+    + "await first, then batch");
+}
+
+module.exports = { Store };

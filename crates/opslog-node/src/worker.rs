@@ -1,0 +1,434 @@
+//! A store's own thread: it does the jobs that the event loop queues, in order, and tells it how each ended.
+//!
+//! Invariant: jobs are done and told in the order in which they were queued, and nobody else changes the store. Writes that came together are
+//! done together, so that hundreds of calls that were not awaited share one sync.
+
+use std::borrow::Cow;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use opslog::{Error, ErrorKind, Operation, Result, Store, Write};
+use serde_json::json;
+
+use crate::failure::{self, Failure, argument, invalid};
+use crate::load::{Documents, quoted};
+use crate::options::Options;
+use crate::store::Opaque;
+
+/// How long the end of a process waits for what was accepted to be flushed.
+const END_WAIT: Duration = Duration::from_secs(5);
+
+pub(crate) enum Job {
+    /// Lines of writes, each a commit of its own.
+    Writes(String),
+    /// Lines of writes that are one commit.
+    Batch(String),
+    Undo,
+    Compact,
+    Flush,
+    /// The ids of documents (a JSON array) that go to a segment.
+    Archive {
+        ids: String,
+        segment: Option<String>,
+    },
+    LoadArchive(String),
+    Tail,
+    /// All documents anew.
+    Reload,
+    Close,
+}
+
+/// What the event loop is told.
+pub(crate) struct Told {
+    /// How many calls have ended.
+    pub(crate) count: u32,
+    /// `[[index, failure]…]` of those that failed.
+    pub(crate) failures: Option<String>,
+    /// JSON text of what the call gives.
+    pub(crate) value: Option<String>,
+    pub(crate) ops_since_checkpoint: u64,
+    /// The manifest, if it has changed.
+    pub(crate) manifest: Option<String>,
+    /// Whether a checkpoint has brought what other agents wrote.
+    pub(crate) is_stale: bool,
+}
+
+pub(crate) type Tell = Box<dyn Fn(Told) + Send>;
+
+/// The jobs, shared by the event loop and the thread.
+#[derive(Default)]
+pub(crate) struct Jobs {
+    state: Mutex<State>,
+    /// A job came, or none will come any more.
+    came: Condvar,
+    /// The thread has done what it had, or has ended.
+    done: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    queue: Vec<Job>,
+    no_more: bool,
+    /// The thread has jobs that are no longer in the queue.
+    is_busy: bool,
+    has_ended: bool,
+}
+
+impl Jobs {
+    pub(crate) fn push(&self, job: Job) {
+        let mut state = self.state();
+        let is_first = state.queue.is_empty();
+        state.queue.push(job);
+        drop(state);
+        if is_first {
+            self.came.notify_one();
+        }
+    }
+
+    /// No more jobs will come: the thread does what is queued, flushes and ends; waits for that, within bounds.
+    pub(crate) fn end(&self) {
+        let mut state = self.state();
+        state.no_more = true;
+        self.came.notify_one();
+        let state = self
+            .done
+            .wait_timeout_while(state, END_WAIT, |state| !state.has_ended);
+        drop(state);
+    }
+
+    /// Returns when everything that was queued is done.
+    pub(crate) fn wait_until_idle(&self) {
+        let is_idle = |state: &State| state.has_ended || state.queue.is_empty() && !state.is_busy;
+        let mut state = self.state();
+        while !is_idle(&state) {
+            state = self
+                .done
+                .wait(state)
+                .unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    /// Everything that is queued, or nothing once no more will come.
+    fn take(&self) -> Option<Vec<Job>> {
+        let mut state = self.state();
+        state.is_busy = false;
+        self.done.notify_all();
+        while state.queue.is_empty() && !state.no_more {
+            state = self
+                .came
+                .wait(state)
+                .unwrap_or_else(PoisonError::into_inner);
+        }
+        let jobs = std::mem::take(&mut state.queue);
+        state.is_busy = true;
+        (!jobs.is_empty()).then_some(jobs)
+    }
+
+    pub(crate) fn note_end(&self) {
+        self.state().has_ended = true;
+        self.done.notify_all();
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+pub(crate) struct Worker {
+    store: Store<Opaque>,
+    documents: Arc<Documents>,
+    is_immediate: bool,
+    is_shared: bool,
+    tell: Tell,
+    /// What the event loop was told last.
+    manifest: String,
+    ops: u64,
+}
+
+impl Worker {
+    pub(crate) fn new(
+        store: Store<Opaque>,
+        documents: Arc<Documents>,
+        options: &Options,
+        tell: Tell,
+    ) -> Self {
+        Self {
+            store,
+            documents,
+            is_immediate: options.is_immediate(),
+            is_shared: options.is_shared(),
+            tell,
+            manifest: String::new(),
+            ops: 0,
+        }
+    }
+
+    /// Loads the documents and tells how the open ended.
+    pub(crate) fn begin(&mut self) -> bool {
+        let result = self.documents.load(&self.store);
+        let is_open = result.is_ok();
+        self.tell_one(result.map(|()| None));
+        is_open
+    }
+
+    pub(crate) fn work(mut self, jobs: &Jobs) {
+        while let Some(batch) = jobs.take() {
+            let mut lines = String::new();
+            for job in batch {
+                if let Job::Writes(more) = job {
+                    lines.push_str(&more);
+                    continue;
+                }
+                self.write(&std::mem::take(&mut lines));
+                let is_last = matches!(job, Job::Close);
+                let result = self.run(job);
+                self.tell_one(result);
+                if is_last {
+                    return;
+                }
+            }
+            self.write(&lines);
+        }
+        // Nobody is left to be told; a failure leaves what the write mode allows.
+        let _ = self.store.flush();
+    }
+
+    fn run(&self, job: Job) -> Result<Option<String>> {
+        match job {
+            Job::Writes(_) => Err(invalid("writes are collected")),
+            Job::Batch(lines) => self.batch(&lines).map(|()| None),
+            Job::Undo => self.undo().map(Some),
+            Job::Compact => self.store.compact().map(|()| None),
+            Job::Flush => self.store.flush().map(|()| None),
+            Job::Archive { ids, segment } => self.archive(&ids, segment.as_deref()).map(Some),
+            Job::LoadArchive(segment) => self.load_archive(&segment).map(Some),
+            Job::Tail => self.tail().map(Some),
+            Job::Reload => self.documents.load(&self.store).map(|()| None),
+            Job::Close => self.store.close().map(|()| None),
+        }
+    }
+
+    fn write(&mut self, lines: &str) {
+        if lines.is_empty() {
+            return;
+        }
+        let lines = match parse(lines) {
+            Ok(lines) => lines,
+            Err(error) => return self.tell_one(Err(error)),
+        };
+        let writes = lines.iter().map(Line::as_write);
+        let results = if self.is_immediate {
+            self.store.write_each(writes)
+        } else {
+            writes.map(|write| self.write_buffered(write)).collect()
+        };
+        let failures: Vec<(usize, Failure)> = results
+            .iter()
+            .enumerate()
+            .filter_map(|(index, result)| Some((index, Failure::from(result.as_ref().err()?))))
+            .collect();
+        self.tell(results.len(), &failures, None, true);
+    }
+
+    /// A write that the event loop has accepted and shows already. A failed flush, which the store tells to its next caller, must not keep it out.
+    fn write_buffered(&self, write: Write<'_>) -> Result<()> {
+        let attempt = || match write {
+            Write::Set { id, json } => self.store.set_json(id, json),
+            Write::Delete { id } => self.store.delete(id),
+        };
+        let first = attempt();
+        match &first {
+            Err(error) if error.kind() == ErrorKind::Unavailable => {
+                attempt()?;
+                first
+            }
+            _ => first,
+        }
+    }
+
+    fn batch(&self, lines: &str) -> Result<()> {
+        let lines = parse(lines)?;
+        self.store.batch(|batch| {
+            for line in &lines {
+                match line.as_write() {
+                    Write::Set { id, json } => batch.set_json(id, json)?,
+                    Write::Delete { id } => batch.delete(id)?,
+                }
+            }
+            Ok(())
+        })
+    }
+
+    fn undo(&self) -> Result<String> {
+        let Some(ids) = self.store.undo_commit()? else {
+            return Ok("null".to_owned());
+        };
+        self.changed(ids.iter().map(String::as_str))
+    }
+
+    fn archive(&self, ids: &str, segment: Option<&str>) -> Result<String> {
+        let ids: std::collections::HashSet<String> = argument(ids)?;
+        let count = self.store.archive(|_, id| ids.contains(id), segment)?;
+        Ok(count.to_string())
+    }
+
+    fn load_archive(&self, segment: &str) -> Result<String> {
+        let documents = self.store.load_archive_json(segment)?;
+        let pairs = documents
+            .iter()
+            .map(|(id, document)| format!("[{},{}]", quoted(id), document.as_str()));
+        Ok(array(pairs))
+    }
+
+    fn tail(&self) -> Result<String> {
+        let tail = self.store.tail()?;
+        if tail.rewound {
+            self.documents.load(&self.store)?;
+        }
+        let mut ids: Vec<&str> = tail
+            .operations
+            .iter()
+            .map(|operation| operation.id.as_str())
+            .collect();
+        ids.sort_unstable();
+        ids.dedup();
+        let changed = if tail.rewound {
+            "[]".to_owned()
+        } else {
+            self.changed(ids)?
+        };
+        let operations = array(tail.operations.iter().map(Operation::to_json));
+        Ok(format!(
+            r#"{{"operations":{operations},"rewound":{},"changed":{changed}}}"#,
+            tail.rewound
+        ))
+    }
+
+    /// `[[id, place of its text, or null when it is gone]…]`
+    fn changed<'a>(&self, ids: impl IntoIterator<Item = &'a str>) -> Result<String> {
+        let mut pairs = Vec::new();
+        for id in ids {
+            let place = self
+                .store
+                .get_json(id)?
+                .map(|text| self.documents.add(text));
+            pairs.push(json(&(id, place)));
+        }
+        Ok(array(pairs))
+    }
+
+    fn tell_one(&mut self, result: Result<Option<String>>) {
+        match result {
+            Ok(value) => self.tell(1, &[], value, false),
+            Err(error) => self.tell(1, &[(0, Failure::from(&error))], None, false),
+        }
+    }
+
+    /// Tells how the next `count` calls ended; `value` is what the last of them gives.
+    fn tell(
+        &mut self,
+        count: usize,
+        failures: &[(usize, Failure)],
+        value: Option<String>,
+        is_write: bool,
+    ) {
+        let ops = self
+            .store
+            .stats()
+            .map_or(0, |stats| stats.ops_since_checkpoint);
+        // Operations alone do not change the manifest.
+        let is_plain = value.is_none() && ops > self.ops;
+        let manifest = if is_plain { None } else { self.manifest_text() };
+        let manifest = manifest.filter(|text| *text != self.manifest);
+        if let Some(text) = &manifest {
+            self.manifest.clone_from(text);
+        }
+        self.ops = ops;
+        let is_stale = self.is_shared && !is_plain && is_write;
+        (self.tell)(Told {
+            count: u32::try_from(count).unwrap_or(u32::MAX),
+            failures: (!failures.is_empty()).then(|| json(&failures)),
+            value,
+            ops_since_checkpoint: ops,
+            manifest,
+            is_stale,
+        });
+    }
+
+    /// What the manifest says, as JavaScript shows it.
+    fn manifest_text(&self) -> Option<String> {
+        let manifest = self.store.manifest().ok()?;
+        let facts = json!({
+            "currentSnapshot": manifest.current_snapshot,
+            "activeOps": manifest.active_ops,
+            "archiveSegments": manifest.archive_segments,
+            "stats": {
+                "activeRecords": manifest.active_documents,
+                "archivedRecords": manifest.archived_documents,
+                "opsCount": 0,
+                "created": time(manifest.created),
+                "lastCheckpoint": time(manifest.last_checkpoint),
+            },
+        });
+        Some(facts.to_string())
+    }
+}
+
+/// An open that failed.
+pub(crate) fn tell_failed_open(tell: &Tell, error: &Error) {
+    tell(Told {
+        count: 1,
+        failures: Some(format!("[[0,{}]]", failure::text(error))),
+        value: None,
+        ops_since_checkpoint: 0,
+        manifest: None,
+        is_stale: false,
+    });
+}
+
+struct Line<'a> {
+    id: Cow<'a, str>,
+    document: Option<&'a str>,
+}
+
+impl Line<'_> {
+    fn as_write(&self) -> Write<'_> {
+        match self.document {
+            Some(json) => Write::Set { id: &self.id, json },
+            None => Write::Delete { id: &self.id },
+        }
+    }
+}
+
+/// Lines of `"id"<tab>{…}` for a set and `"id"` for a delete. JSON text as JavaScript writes it has no raw control character.
+fn parse(lines: &str) -> Result<Vec<Line<'_>>> {
+    lines.lines().map(parse_line).collect()
+}
+
+fn parse_line(line: &str) -> Result<Line<'_>> {
+    let (id, document) = match line.split_once('\t') {
+        Some((id, document)) => (id, Some(document)),
+        None => (line, None),
+    };
+    let plain = id
+        .get(1..id.len().saturating_sub(1))
+        .filter(|plain| !plain.contains('\\'));
+    let id = match plain {
+        Some(plain) => Cow::Borrowed(plain),
+        None => Cow::Owned(argument(id)?),
+    };
+    Ok(Line { id, document })
+}
+
+fn json(value: &impl serde::Serialize) -> String {
+    serde_json::to_string(value).expect("plain values have a JSON form")
+}
+
+pub(crate) fn array(items: impl IntoIterator<Item = String>) -> String {
+    let items: Vec<String> = items.into_iter().collect();
+    format!("[{}]", items.join(","))
+}
+
+fn time(time: opslog::Timestamp) -> String {
+    format!("{time:.3}")
+}

@@ -1,0 +1,356 @@
+// What the store's calls do, beyond what the parity test compares.
+
+import assert from "node:assert/strict";
+import { existsSync, readFileSync, readdirSync, rmSync, writeFileSync } from "node:fs";
+import { createRequire } from "node:module";
+import { join } from "node:path";
+import { test } from "node:test";
+import * as esm from "../index.js";
+import { codeOf, directory, failureOf, opened } from "./lib/stores.mjs";
+
+const { Store } = esm;
+
+test("both module systems give the same package", () => {
+  const cjs = createRequire(import.meta.url)("../index.cjs");
+  assert.deepEqual(Object.keys(cjs).sort(), Object.keys(esm).sort());
+  assert.equal(cjs.Store, esm.Store);
+});
+
+test("a store that is not open says so, and how to open it", async () => {
+  const store = new Store();
+  for (const name of ["get", "has", "all", "entries", "filter", "count", "stats", "getHistory", "getOps", "listArchiveSegments", "set", "delete", "watch"]) {
+    assert.throws(() => store[name]("a", {}), { message: "Store is not open. Call open() first.", code: "OPSLOG_CLOSED" }, name);
+  }
+  for (const name of ["undo", "compact", "archive", "loadArchive", "batch", "refresh", "tail", "close"]) {
+    await assert.rejects(store[name](() => true), { message: "Store is not open. Call open() first.", code: "OPSLOG_CLOSED" }, name);
+  }
+  assert.equal(store.getManifest(), null);
+  await store.flush();
+  await store.sync();
+});
+
+test("messages are the reference's, each with a code", async (context) => {
+  const store = await opened(context);
+  await store.set("a", { n: 1 });
+  await assert.rejects(store.delete("x"), { message: "Record 'x' not found", code: "OPSLOG_NOT_FOUND", name: "OpslogError" });
+  await assert.rejects(store.loadArchive("x"), { message: "Archive segment 'x' not found", code: "OPSLOG_NOT_FOUND" });
+  const locked = { message: `Store is locked by process ${process.pid}. If this is stale, delete ${join(store.dir, ".lock")}`, code: "OPSLOG_LOCKED" };
+  await assert.rejects(new Store().open(store.dir), locked);
+  await assert.rejects(store.open(store.dir), locked);
+  await assert.rejects(new Store().open(directory(context), { readOnly: true }), { message: "Cannot open in readOnly mode: no existing store found", code: "OPSLOG_NOT_FOUND" });
+
+  const reader = await opened(context, { readOnly: true }, store.dir);
+  const readOnly = { message: "Store is read-only. Cannot perform mutations.", code: "OPSLOG_READ_ONLY" };
+  assert.throws(() => reader.set("a", {}), readOnly);
+  assert.throws(() => reader.delete("a"), readOnly);
+  for (const name of ["undo", "compact", "archive", "batch"]) await assert.rejects(reader[name](() => true), readOnly);
+
+  await store.close();
+  const blind = await opened(context, { skipLoad: true }, store.dir);
+  const skipLoad = { message: "Cannot compact in skipLoad mode — in-memory Map is incomplete", code: "OPSLOG_INVALID_INPUT" };
+  await assert.rejects(blind.compact(), skipLoad);
+  await assert.rejects(blind.archive(() => true), skipLoad);
+  await blind.close();
+
+  const snapshot = JSON.parse(readFileSync(join(store.dir, "manifest.json"), "utf8")).currentSnapshot;
+  rmSync(join(store.dir, snapshot));
+  await assert.rejects(new Store().open(store.dir), { message: `Snapshot file not found: ${snapshot}. The data directory may be corrupted.`, code: "OPSLOG_CORRUPT" });
+});
+
+test("options that make no sense are refused by name", async (context) => {
+  const dir = directory(context);
+  for (const options of [{ writeMode: "fast" }, { checkpointThreshold: -1 }, { groupCommitMs: "1" }, { version: 1.5 }, { readOnly: 1 }, { historyRetention: "some" }, { migrate: 1 }]) {
+    const error = await failureOf(() => new Store().open(dir, options));
+    assert.equal(error.code, "OPSLOG_INVALID_INPUT");
+    assert.match(error.message, new RegExp(Object.keys(options)[0]));
+  }
+  assert.equal(await codeOf(() => new Store().open(undefined)), "OPSLOG_INVALID_INPUT");
+});
+
+test("a thousand calls that were not awaited end in order, and share syncs", async (context) => {
+  const store = await opened(context, { checkpointThreshold: 10_000 });
+  const ended = [];
+  const calls = Array.from({ length: 1000 }, (_, n) => store.set(`k${n}`, { n }).then(() => ended.push(n)));
+  assert.equal(store.count(), 0, "nothing is visible before it is durable");
+  await Promise.all(calls);
+  assert.deepEqual(ended, Array.from({ length: 1000 }, (_, n) => n));
+  assert.deepEqual(store.all().map(({ n }) => n), ended);
+  assert.equal(store.stats().opsCount, 1000);
+  const groups = new Set(readFileSync(join(store.dir, store.getManifest().activeOps), "utf8").split("\n").filter(Boolean).map((line) => JSON.parse(line).at));
+  assert.ok(groups.size <= 10, `${groups.size} writes for 1000 sets`);
+});
+
+test("a set and a delete of one id that were not awaited happen in order", async (context) => {
+  for (const writeMode of ["immediate", "group", "async"]) {
+    const store = await opened(context, { writeMode });
+    const calls = [store.set("a", { n: 1 }), store.delete("a"), store.set("a", { n: 2 }), store.delete("b").catch(({ code }) => code)];
+    assert.equal((await Promise.all(calls)).at(-1), "OPSLOG_NOT_FOUND");
+    assert.deepEqual(store.entries(), [["a", { n: 2 }]]);
+    assert.equal(store.getOps().length, 3, writeMode);
+  }
+});
+
+test("what is visible changes only between turns of the event loop", async (context) => {
+  const store = await opened(context);
+  await store.set("a", { n: 1 });
+  const deleted = store.delete("a");
+  const until = performance.now() + 50;
+  // The delete is on the disk long before this loop ends.
+  while (performance.now() < until) assert.deepEqual(store.get("a"), { n: 1 });
+  await deleted;
+  assert.equal(store.get("a"), undefined);
+});
+
+test("a batch sees the calls before it, its own writes, and none of those after it", async (context) => {
+  for (const writeMode of ["immediate", "group", "async"]) {
+    const store = await opened(context, { writeMode });
+    const calls = [store.set("before", { n: 1 })];
+    calls.push(store.batch(() => {
+      assert.deepEqual(store.get("before"), { n: 1 });
+      assert.equal(store.has("after"), false);
+      assert.equal(store.set("in", { n: 2 }), undefined);
+      assert.equal(store.delete("before"), undefined);
+      assert.throws(() => store.delete("missing"), { message: "Record 'missing' not found" });
+      store.set("before", { n: 3 });
+      assert.deepEqual(store.entries(), [["in", { n: 2 }], ["before", { n: 3 }]]);
+      assert.deepEqual(store.filter(({ n }) => n > 2), [{ n: 3 }]);
+      assert.deepEqual([store.count(), store.count(({ n }) => n === 2), store.stats().activeRecords], [2, 1, 2]);
+      assert.deepEqual(store.all(), [{ n: 2 }, { n: 3 }]);
+    }));
+    calls.push(store.set("after", { n: 4 }));
+    await Promise.all(calls);
+    assert.deepEqual(store.entries(), [["in", { n: 2 }], ["before", { n: 3 }], ["after", { n: 4 }]], writeMode);
+    assert.deepEqual(store.getOps().map(({ id }) => id), ["before", "in", "before", "before", "after"]);
+  }
+});
+
+test("a batch that throws leaves no trace, whatever it did", async (context) => {
+  const store = await opened(context);
+  for (const id of ["a", "b", "c"]) await store.set(id, { id });
+  const before = store.entries();
+  const boom = new Error("boom");
+  assert.equal(await failureOf(() => store.batch(() => {
+    store.delete("a");
+    store.set("a", { id: "again" });
+    store.set("d", { id: "d" });
+    throw boom;
+  })), boom);
+  assert.deepEqual(store.entries(), before);
+  assert.equal(store.stats().opsCount, 3);
+  assert.equal(await failureOf(() => store.batch(() => { store.set("e", {}); store.set("f", []); })).then(({ code }) => code), "OPSLOG_INVALID_INPUT");
+  assert.deepEqual(store.entries(), before);
+});
+
+test("an empty batch touches no file", async (context) => {
+  const store = await opened(context);
+  const files = () => readdirSync(store.dir, { recursive: true }).sort();
+  const before = [files(), store.getManifest()];
+  await store.batch(() => {});
+  assert.deepEqual([files(), store.getManifest()], before);
+});
+
+test("a batch inside a batch comes after it", async (context) => {
+  const store = await opened(context);
+  let inner;
+  await store.batch(() => {
+    store.set("a", { n: 1 });
+    inner = store.batch(() => { store.set("b", { n: store.get("a").n + 1 }); });
+    return inner;
+  });
+  await inner;
+  assert.deepEqual(store.entries(), [["a", { n: 1 }], ["b", { n: 2 }]]);
+});
+
+test("undo puts documents back in their places", async (context) => {
+  const store = await opened(context);
+  for (const id of ["a", "b", "c"]) await store.set(id, { id });
+  await store.batch(() => {
+    store.delete("a");
+    store.set("b", { id: "changed" });
+    store.set("d", { id: "d" });
+  });
+  assert.equal(await store.undo(), true);
+  assert.deepEqual(store.entries(), [["a", { id: "a" }], ["b", { id: "b" }], ["c", { id: "c" }]]);
+  for (let n = 0; n < 3; n += 1) assert.equal(await store.undo(), true);
+  assert.equal(await store.undo(), false);
+  assert.equal(store.count(), 0);
+});
+
+test("a checkpoint that a call causes is over when the call is", async (context) => {
+  for (const options of [{ checkpointThreshold: 10 }, {}, { writeMode: "group", groupCommitSize: 7, checkpointThreshold: 10 }]) {
+    const store = await opened(context, options);
+    const { currentSnapshot } = store.getManifest();
+    const threshold = options.checkpointThreshold ?? 100;
+    for (let n = 1; n < threshold; n += 1) await store.set("a", { n });
+    assert.deepEqual([store.stats().opsCount, store.getManifest().currentSnapshot], [threshold - 1, currentSnapshot]);
+    await store.set("a", { n: 0 });
+    assert.equal(store.stats().opsCount, 0);
+    assert.notEqual(store.getManifest().currentSnapshot, currentSnapshot);
+    assert.equal(store.getManifest().stats.activeRecords, 1);
+  }
+});
+
+test("archives keep their documents and their order", async (context) => {
+  const store = await opened(context);
+  for (const id of ["z", "10", "9", "keep"]) await store.set(id, { id });
+  assert.equal(await store.archive((_, id) => id !== "keep", "old ones"), 3);
+  assert.deepEqual(store.entries(), [["keep", { id: "keep" }]]);
+  assert.deepEqual([...(await store.loadArchive("old ones"))], [["z", { id: "z" }], ["10", { id: "10" }], ["9", { id: "9" }]]);
+  assert.deepEqual([store.listArchiveSegments(), store.stats().archiveSegments], [["archive/archive-old ones.json"], 1]);
+  assert.equal(await store.archive(() => false), 0);
+  const boom = new Error("boom");
+  assert.equal(await failureOf(() => store.archive(() => { throw boom; })), boom);
+  assert.equal(await store.archive(() => true), 1);
+  assert.match(store.listArchiveSegments()[1], /^archive\/archive-\d{4}-Q[1-4]\.json$/);
+});
+
+test("snapshot and operations stream, and make the state together", async (context) => {
+  for (const writeMode of ["immediate", "async"]) {
+    const store = await opened(context, { checkpointThreshold: 10_000, writeMode });
+    for (let n = 0; n < 2000; n += 1) store.set(`k${n}`, { n });
+    await store.compact();
+    store.set("k1", { n: -1 });
+    await store.delete("k2");
+    const state = new Map();
+    for await (const [id, document] of store.streamSnapshot()) state.set(id, document);
+    assert.equal(state.size, 2000);
+    let last;
+    for await (const operation of store.getWalOps()) {
+      last = operation;
+      if (operation.op === "set") state.set(operation.id, operation.data);
+      else state.delete(operation.id);
+    }
+    assert.deepEqual([...state], store.entries());
+    const later = [];
+    for await (const operation of store.getWalOps(last.ts)) later.push(operation);
+    assert.deepEqual(later, []);
+    const file = new Map();
+    const stream = esm.streamSnapshotFile(store.dir, store.getManifest().currentSnapshot);
+    for (;;) {
+      const { done, value } = await stream.next();
+      if (done) assert.deepEqual(value, { version: 1 });
+      if (done) break;
+      file.set(...value);
+    }
+    assert.equal(file.size, 2000);
+  }
+});
+
+test("a reader follows a writer, over checkpoints, undos and archives", async (context) => {
+  const writer = await opened(context);
+  await writer.set("a", { n: 1 });
+  const reader = await opened(context, { readOnly: true }, writer.dir);
+  const same = async () => {
+    const operations = await reader.tail();
+    assert.deepEqual(reader.entries(), writer.entries());
+    return operations.map(({ op, id }) => `${op} ${id}`);
+  };
+  assert.deepEqual(await same(), []);
+  await writer.set("b", { n: 2 });
+  await writer.delete("a");
+  await writer.set("a", { n: 3 });
+  assert.deepEqual(await same(), ["set b", "delete a", "set a"]);
+  await writer.compact();
+  await writer.set("c", { n: 4 });
+  assert.deepEqual(await same(), ["set c"]);
+  await writer.undo();
+  await same();
+  await writer.archive((_, id) => id === "b");
+  await same();
+  await writer.delete("a");
+  await writer.undo();
+  await reader.refresh();
+  assert.deepEqual(reader.entries(), writer.entries());
+});
+
+test("a watch tells what comes, and its end is the end", async (context) => {
+  const writer = await opened(context);
+  const reader = await opened(context, { readOnly: true }, writer.dir);
+  const seen = new Promise((resolve) => { reader.watch(resolve, 5); });
+  await writer.set("a", { n: 1 });
+  assert.deepEqual((await seen).map(({ id }) => id), ["a"]);
+  assert.deepEqual(reader.get("a"), { n: 1 });
+  reader.unwatch();
+  const failed = new Promise((resolve) => { reader.watch(() => {}, 5, resolve); });
+  await writer.close();
+  writeFileSync(join(writer.dir, "manifest.json"), "{");
+  assert.equal((await failed).code, "OPSLOG_CORRUPT");
+  reader.unwatch();
+});
+
+test("a migration sees snapshot and log, and its error is the open's", async (context) => {
+  const first = await opened(context, { checkpointOnClose: false });
+  await first.set("snapshot", { n: 1 });
+  await first.compact();
+  await first.set("log", { n: 2 });
+  await first.close();
+  const boom = new Error("boom");
+  const failing = new Store().open(first.dir, { version: 2, migrate: () => { throw boom; } });
+  assert.equal(await failureOf(() => failing), boom);
+  const store = await opened(context, { version: 2, migrate: (record, from) => ({ ...record, from }) }, first.dir);
+  assert.deepEqual(store.entries(), [["snapshot", { n: 1, from: 1 }], ["log", { n: 2, from: 1 }]]);
+  await store.close();
+  assert.equal(await codeOf(() => new Store().open(first.dir, { version: 1 })), "OPSLOG_UNSUPPORTED_VERSION");
+});
+
+test("a store opens again after close, with everything", async (context) => {
+  const store = await opened(context, { writeMode: "async" });
+  store.set("a", { n: 1 });
+  await store.close();
+  assert.throws(() => store.get("a"), { code: "OPSLOG_CLOSED" });
+  assert.equal(existsSync(join(store.dir, ".lock")), false);
+  await store.open(store.dir);
+  assert.deepEqual(store.get("a"), { n: 1 });
+});
+
+test("calls that wait when the store closes are told", async (context) => {
+  const store = await opened(context);
+  const calls = [store.close(), store.set("a", {}), store.batch(() => {}), store.undo()].map((call) => call.then(() => "ended", ({ code }) => code));
+  assert.deepEqual(await Promise.all(calls), ["ended", "OPSLOG_CLOSED", "OPSLOG_CLOSED", "OPSLOG_CLOSED"]);
+});
+
+test("documents change while somebody iterates, and he sees what was there", async (context) => {
+  const store = await opened(context, { writeMode: "async" });
+  for (let n = 0; n < 10; n += 1) await store.set(`k${n}`, { n });
+  const seen = store.filter(({ n }, id) => {
+    store.set(`new ${id}`, { n });
+    if (n === 0) store.delete("k5");
+    return true;
+  });
+  assert.deepEqual(seen.map(({ n }) => n), [0, 1, 2, 3, 4, 5, 6, 7, 8, 9]);
+  assert.equal(store.count(), 19);
+});
+
+test("mutableDocuments gives copies that can be changed", async (context) => {
+  const store = await opened(context, { mutableDocuments: true });
+  await store.set("a", { tags: ["x"] });
+  await store.close();
+  await store.open(store.dir, { mutableDocuments: true });
+  for (const read of [() => store.get("a"), () => store.all()[0], () => store.entries()[0][1], () => store.filter(() => true)[0]]) {
+    read().tags.push("y");
+    assert.deepEqual(read(), { tags: ["x"] });
+  }
+  assert.equal(store.count(({ tags }) => tags.length === 1), 1);
+});
+
+test("a backend written in JavaScript is refused, with what to use instead", async (context) => {
+  class Mine extends esm.FsBackend {}
+  for (const backend of [{}, new Mine(), null]) {
+    await assert.rejects(new Store().open(directory(context), { backend }), ({ code, message }) => code === "OPSLOG_INVALID_INPUT" && /FsBackend.*writeBlob/.test(message));
+  }
+});
+
+test("the library's own options arrive", async (context) => {
+  const none = await opened(context, { historyRetention: "none", osBuffered: true });
+  await none.set("a", { n: 1 });
+  await none.compact();
+  assert.deepEqual([none.getOps(), await none.undo()], [[], false]);
+  const append = await opened(context, { undoMode: "append", checkpointOnClose: false });
+  await append.set("a", { n: 1 });
+  await append.undo();
+  assert.equal(append.getOps().length, 2);
+  await append.close();
+  const log = join(append.dir, JSON.parse(readFileSync(join(append.dir, "manifest.json"), "utf8")).activeOps);
+  writeFileSync(log, readFileSync(log, "utf8").replace("\"n\":1", "\"n\":7"));
+  await assert.rejects(new Store().open(append.dir, { strict: true }), { code: "OPSLOG_CORRUPT" });
+});
