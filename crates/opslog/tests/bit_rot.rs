@@ -1,5 +1,10 @@
 //! Every bit of every file of a closed store is flipped, one at a time: it is found, nothing wrong is served as right, and `repair` loses nothing that it does not name.
 
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test stops where something unexpected happens"
+)]
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use opslog::{
@@ -117,7 +122,7 @@ impl Specimen {
                 continue;
             }
             // An index is large, and mostly empty.
-            let step = if name.ends_with(".index") { 13 } else { 1 };
+            let step = if name.contains(".index") { 13 } else { 1 };
             for bit in (0..bytes.len() * 8).step_by(step) {
                 let mut flipped = bytes.clone();
                 flipped[bit / 8] ^= 1 << (bit % 8);
@@ -190,8 +195,7 @@ impl Specimen {
     /// What a repair must leave: a sound store in which only what the report names differs from the truth.
     fn check_repaired(&self, place: &str, backend: &MemoryBackend) -> RepairReport {
         let planned = opslog::plan_repair_backend(backend).unwrap();
-        let report =
-            opslog::repair_backend(backend).unwrap_or_else(|error| panic!("{place}: {error:?}"));
+        let report = opslog::repair_backend(backend).unwrap();
         assert_eq!(planned.lost, report.lost, "{place}");
         assert_eq!(planned.unreadable, report.unreadable, "{place}");
         let verified = opslog::verify_backend(backend).unwrap();

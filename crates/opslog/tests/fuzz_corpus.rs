@@ -1,5 +1,10 @@
 //! The inputs that the fuzzer begins with, and those that it once found, hold what the fuzz targets claim.
 
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test stops where something unexpected happens"
+)]
+
 use std::path::Path;
 
 use opslog::fuzz;

@@ -1,5 +1,10 @@
 //! The largest that is promised, and more of it than anybody needs. Those that take long run where the build is optimised: `cargo test --release -p opslog --test limits`.
 
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test stops where something unexpected happens"
+)]
+
 use opslog::{Backend, ErrorKind, MAX_ID_BYTES, MemoryBackend, Since, Store, WriteMode};
 use serde_json::{Value, json};
 
@@ -175,7 +180,7 @@ fn ten_thousand_opens_and_closes_leave_no_file_and_no_thread() {
         let mut builder = Store::<Value>::builder()
             .os_buffered(true)
             .read_only(n % 3 == 1);
-        if n % 2 == 0 {
+        if n.is_multiple_of(2) {
             builder = builder.write_mode(WriteMode::group());
         }
         let store = builder.open(directory.path()).unwrap();

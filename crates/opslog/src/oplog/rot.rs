@@ -42,27 +42,25 @@ pub(crate) fn flipped_bit(bytes: &[u8]) -> Option<(usize, u8)> {
 /// The bits of a bad line of which one may be the flipped one: places and masks.
 fn candidates(line: &[u8]) -> Vec<(usize, u8)> {
     let mut found = Vec::new();
-    let mut add_byte = |place: usize| found.extend((0..8).map(|bit| (place, 1 << bit)));
-    // The checksum and what is around it, the newline too, of this line or of the half that a false newline has made.
-    (line.len().saturating_sub(TRAILER.len() + 1)..line.len()).for_each(&mut add_byte);
-    // Two lines became one.
-    for (place, byte) in line.iter().enumerate() {
-        if (byte ^ b'\n').is_power_of_two() {
-            found.push((place, byte ^ b'\n'));
-        }
-    }
-    // Anything else changes the checksum in a way that tells the place.
+    // What changes the checksum tells the place by it.
     let body = line.strip_suffix(b"\n").unwrap_or(line);
-    let Some((checked, trailer)) = body.split_at_checked(body.len().saturating_sub(TRAILER.len()))
-    else {
-        return found;
-    };
+    let trailer_start = body.len().saturating_sub(TRAILER.len());
+    let (checked, trailer) = body.split_at_checked(trailer_start).unwrap_or((b"", body));
     let digits = trailer
         .get(8..16)
         .and_then(|digits| std::str::from_utf8(digits).ok());
     if let Some(stored) = digits.and_then(|digits| u32::from_str_radix(digits, 16).ok()) {
         found.extend(places_of(crc32c::crc32c(checked) ^ stored, checked.len()));
     }
+    // Two lines became one.
+    for (place, byte) in line.iter().enumerate() {
+        if (byte ^ b'\n').is_power_of_two() {
+            found.push((place, byte ^ b'\n'));
+        }
+    }
+    // The checksum and what is around it, the newline too, of this line or of the half that a false newline has made.
+    let end = line.len().saturating_sub(TRAILER.len() + 1)..line.len();
+    found.extend(end.flat_map(|place| (0..8).map(move |bit| (place, 1 << bit))));
     found
 }
 
@@ -97,14 +95,15 @@ pub(super) fn is_rotten(object: &dyn Object, offset: u64, length: usize) -> Resu
     bytes.truncate(read);
     let (line, rest) = bytes.split_at_checked(length).unwrap_or((&bytes, b""));
     // Nearly everything that is torn ends otherwise, and need not be searched.
-    if ends_like_a_line(line) || ends_like_a_line(line.split_last().map_or(line, |(_, line)| line))
+    if ends_like_a_line(line, 1)
+        || ends_like_a_line(line.split_last().map_or(line, |(_, line)| line), 1)
     {
         return Ok(flipped_bit(line).is_some());
     }
     // A byte may have become a newline.
     let other_half = rest.get(1..).unwrap_or_default();
     let end = memchr::memchr(b'\n', other_half).unwrap_or(other_half.len());
-    if !ends_like_a_line(other_half.get(..end).unwrap_or_default()) {
+    if !ends_like_a_line(other_half.get(..end).unwrap_or_default(), 1) {
         return Ok(false);
     }
     let mut joined = bytes.get(..length + 1 + end).unwrap_or_default().to_vec();
@@ -121,8 +120,8 @@ fn flip(bytes: &mut [u8], place: usize, mask: u8) -> Option<()> {
     Some(())
 }
 
-/// Whether the end is that of a line with a checksum, but for one byte at most.
-fn ends_like_a_line(line: &[u8]) -> bool {
+/// Whether the end is that of a line with a checksum, but for `wrong` bytes at most.
+fn ends_like_a_line(line: &[u8], wrong: usize) -> bool {
     let Some(end) = line.len().checked_sub(TRAILER.len()) else {
         return false;
     };
@@ -131,7 +130,7 @@ fn ends_like_a_line(line: &[u8]) -> bool {
         b'0' => matches!(byte, b'0'..=b'9' | b'a'..=b'f'),
         _ => byte == pattern,
     });
-    same.count() + 1 >= TRAILER.len()
+    same.count() + wrong >= TRAILER.len()
 }
 
 /// Whether every line in `bytes` is an operation whose checksum holds.
@@ -140,7 +139,7 @@ fn is_intact(bytes: &[u8]) -> bool {
         .split(|byte| *byte == b'\n')
         .filter(|line| !line.is_empty());
     lines.all(|line| {
-        ends_like_a_line(line) && matches!(op_line::decode(line), Ok(op) if op.seq.is_some())
+        ends_like_a_line(line, 0) && matches!(op_line::decode(line), Ok(op) if op.seq.is_some())
     })
 }
 
@@ -193,7 +192,7 @@ mod tests {
                     torn[from..to].fill(blank);
                     let length = memchr::memchr(b'\n', &torn).unwrap();
                     // One byte alone, of a pair that differs in one bit, cannot be told; writes are torn at more than that.
-                    let alone = to - from == 1 && (lines[from] ^ blank).count_ones() == 1;
+                    let alone = to - from == 1 && (lines[from] ^ blank).is_power_of_two();
                     assert!(
                         alone || length == 0 || !first_line_is_rotten(&torn),
                         "{from}..{to}"
