@@ -296,6 +296,39 @@ pub(crate) fn ids_in(bytes: &[u8]) -> Vec<String> {
 mod tests {
     use super::*;
 
+    /// A disk with one bad sector.
+    struct BadSector(Vec<u8>);
+
+    impl Object for BadSector {
+        fn size(&self) -> Result<u64> {
+            Ok(self.0.len() as u64)
+        }
+
+        fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<usize> {
+            let start = usize::try_from(offset).unwrap();
+            let end = (start + buffer.len()).min(self.0.len());
+            if start < 2 * SECTOR && end > SECTOR {
+                return Err(crate::Error::new(
+                    crate::ErrorKind::Unavailable,
+                    "bad sector",
+                ));
+            }
+            buffer[..end - start].copy_from_slice(&self.0[start..end]);
+            Ok(end - start)
+        }
+    }
+
+    #[test]
+    fn what_lies_around_a_bad_sector_is_read() {
+        let mut content = vec![b'x'; 3 * SECTOR + 7];
+        let object = Forbearing(Box::new(BadSector(content.clone())));
+        let mut found = vec![b'?'; content.len() + 9];
+        assert_eq!(object.read_at(0, &mut found).unwrap(), content.len());
+        content[SECTOR..2 * SECTOR].fill(0);
+        assert!(found[..content.len()] == content);
+        assert_eq!(object.read_at(content.len() as u64, &mut found).unwrap(), 0);
+    }
+
     #[test]
     fn ids_are_made_out_in_damaged_lines() {
         let lines = b"{\"ts\":\"x\",\"op\":\"set\",\"id\":\"a\\n\",\"prev\":nu\xffll\n{\"id\":\"b\",\"da\n\"id\":7\n\"id\":\"half\nnothing";

@@ -6,6 +6,7 @@
 )]
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io::Write as _;
 
 use opslog::{
     Backend, DamageKind, ErrorKind, MemoryBackend, OpKind, RepairReport, Residency, Since, Store,
@@ -135,6 +136,9 @@ impl Specimen {
             }
         }
         assert!(flips > 0, "no file begins with {prefix}");
+        // The count that docs/durability.md gives.
+        let mut output = std::io::stdout().lock();
+        writeln!(output, "{prefix}: {flips} bits flipped").unwrap();
     }
 
     /// What reading a damaged store may show: never a text that no document ever had, and without a word of damage nothing but the truth.

@@ -46,8 +46,11 @@ pub(super) fn examine(backend: &dyn Backend) -> Result<Option<Plan>> {
     let mut report = RepairReport::default();
     let manifest = match read_manifest(backend) {
         Ok(Some(manifest)) => {
-            if verify::check_all(backend, &manifest)?.is_sound() {
-                return Ok(None);
+            match verify::check_all(backend, &manifest) {
+                Ok(report) if report.is_sound() => return Ok(None),
+                // A part that the storage does not give is damaged, too.
+                Err(error) if error.kind() != ErrorKind::Unavailable => return Err(error),
+                _ => {}
             }
             refuse_agents(backend, has_agents(&manifest))?;
             Some(manifest)
@@ -135,22 +138,16 @@ impl Sources {
             report.operations += log.ops;
         }
         report.documents = documents.len() as u64;
-        let ours = self
-            .manifest
-            .as_ref()
-            .and_then(|manifest| manifest.ours.as_ref());
+        let manifest = self.manifest.as_ref();
+        let ours = manifest.and_then(|manifest| manifest.ours.as_ref());
         remove.extend(self.unused.iter().cloned());
         Ok(Plan {
             report,
-            version: self
-                .manifest
-                .as_ref()
+            version: manifest
                 .map(|manifest| manifest.version)
                 .or(remains.version)
                 .unwrap_or(1),
-            created: self
-                .manifest
-                .as_ref()
+            created: manifest
                 .map(|manifest| manifest.stats.created.clone())
                 .or(remains.timestamp)
                 .unwrap_or_else(|| time::format_timestamp(jiff::Timestamp::now())),
@@ -224,11 +221,11 @@ impl Sources {
         };
         let mut remains = match backend.open(name) {
             Ok(object) => salvage::snapshot(&Forbearing(object))?,
-            Err(error) => {
-                let reason = format!("it cannot be read: {}", error.message());
-                report.add(name, DamageKind::Damaged, whole(0, &reason));
+            Err(error) if error.is_not_found() => {
+                report.add(name, DamageKind::Damaged, whole(0, "it is missing"));
                 return Ok((SnapshotRemains::default(), false));
             }
+            Err(error) => return Err(error),
         };
         let manifest = self.manifest.as_ref();
         let facts = manifest.and_then(|manifest| manifest.ours.as_ref().map(|ours| ours.snapshot));
@@ -274,11 +271,11 @@ impl Sources {
         for (path, facts) in &self.archives {
             let bytes = match backend.open(path) {
                 Ok(object) => load::read_all(&Forbearing(object))?,
-                Err(error) => {
-                    let reason = format!("it cannot be read: {}", error.message());
-                    report.add(path, DamageKind::Damaged, whole(0, &reason));
+                Err(error) if error.is_not_found() => {
+                    report.add(path, DamageKind::Damaged, whole(0, "it is missing"));
                     continue;
                 }
+                Err(error) => return Err(error),
             };
             let crc = crc32c::crc32c(&bytes);
             let vouched = facts

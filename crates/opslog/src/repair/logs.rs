@@ -81,11 +81,11 @@ impl Sources {
         for log in &self.logs {
             let object = match backend.open(&log.name) {
                 Ok(object) => object,
-                Err(error) => {
-                    let reason = format!("it cannot be read: {}", error.message());
-                    report.add(&log.name, DamageKind::Damaged, whole(0, &reason));
+                Err(error) if error.is_not_found() => {
+                    report.add(&log.name, DamageKind::Damaged, whole(0, "it is missing"));
                     continue;
                 }
+                Err(error) => return Err(error),
             };
             plans.push(log.read(object, &mut next, report, sink)?);
         }
