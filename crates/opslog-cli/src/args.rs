@@ -36,12 +36,30 @@ const ABOUT_VERIFY: &str = "Check every file of the store and say what is damage
 Reads the manifest, the snapshot, the log, the replaced logs that are kept for history, and the archive segments, and names each damaged part by file and byte. \
 A write that a crash cut short before it was acknowledged is listed as torn: the next writer cuts it off, and it is no damage. Changes nothing. Exits with 5 if anything is damaged.";
 
+const ABOUT_REPAIR: &str = "Make a damaged store whole again, from what is readable of it.
+
+Reads the snapshot, the logs and the archive segments, also when the manifest is lost, and writes a new snapshot of all that can be told. Every operation carries a checksum; \
+so where the snapshot is damaged, the operations say which documents are right, and give back those that are lost. What is replaced or left out is kept beside, in files that end in \
+.damaged. Says which parts were unreadable, by file and byte, which documents were recovered, which are doubtful, and which are lost. Does nothing to a store that is sound. \
+Refuses while a writer has the store open. Afterwards undo does not reach behind the repair.";
+
+const ABOUT_BACKUP: &str = "Copy the store, blobs included, to a directory; a writer may go on meanwhile.
+
+The copy is the store as it was at one moment, with whole batches; it is on stable storage, and was read again and found sound, when the command ends. It is a store itself: any command works on it, \
+and 'restore' brings it back. A damaged store is not copied.";
+
+const ABOUT_RESTORE: &str = "Bring a backup back, to where --data says.
+
+Refuses where there are files already, unless --replace is given: then the directory that is there is renamed first, and kept. The copy is complete and checked before that. \
+Refuses while a writer has the store open.";
+
 const EXAMPLES: &str = "Examples:
   opslog --data ./packages import --id package packages.jsonl
   opslog --data ./packages query '.installed_kib > 20000 and .section == \"games\"'
   opslog --data ./packages count --where section=editors
   opslog --data ./packages undo
-  opslog --data ./packages log --follow";
+  opslog --data ./packages log --follow
+  opslog --data ./packages backup ./packages-backup";
 
 /// The whole command line.
 #[derive(Debug, Parser)]
@@ -162,6 +180,15 @@ pub(crate) enum Command {
     /// Check every file of the store and say what is damaged
     #[command(long_about = ABOUT_VERIFY)]
     Verify,
+    /// Make a damaged store whole again, from what is readable of it
+    #[command(long_about = ABOUT_REPAIR)]
+    Repair(RepairOptions),
+    /// Copy the store to a directory, while it is written to or not
+    #[command(long_about = ABOUT_BACKUP)]
+    Backup(BackupOptions),
+    /// Bring a backup back, to where --data says
+    #[command(long_about = ABOUT_RESTORE)]
+    Restore(RestoreOptions),
     /// Print the completions script for a shell
     Completions(CompletionsOptions),
 }
@@ -382,6 +409,34 @@ pub(crate) struct SegmentsOptions {
 
     #[command(flatten)]
     pub(crate) page: Page,
+}
+
+/// `opslog repair`.
+#[derive(Debug, Args)]
+pub(crate) struct RepairOptions {
+    /// Say what would be done, and change nothing; exits with 5 if there is damage
+    #[arg(short = 'n', long)]
+    pub(crate) dry_run: bool,
+}
+
+/// `opslog backup`.
+#[derive(Debug, Args)]
+pub(crate) struct BackupOptions {
+    /// The directory to copy to; it must be empty or not exist
+    #[arg(value_name = "DIRECTORY", value_hint = ValueHint::DirPath)]
+    pub(crate) to: PathBuf,
+}
+
+/// `opslog restore`.
+#[derive(Debug, Args)]
+pub(crate) struct RestoreOptions {
+    /// The directory with the backup
+    #[arg(value_name = "DIRECTORY", value_hint = ValueHint::DirPath)]
+    pub(crate) from: PathBuf,
+
+    /// Rename the directory that is there, and keep it
+    #[arg(long)]
+    pub(crate) replace: bool,
 }
 
 /// `opslog completions`.

@@ -173,7 +173,7 @@ fn hint_for(kind: ErrorKind) -> Option<&'static str> {
             "wait until the other writer is done; commands that only read work beside it at any time",
         ),
         ErrorKind::Corrupt => Some(
-            "'opslog verify' lists everything that is damaged; copy the directory before you mend it",
+            "'opslog verify' lists everything that is damaged; restore a backup, or save what is readable with 'opslog repair'",
         ),
         ErrorKind::UnsupportedVersion => Some("install a newer opslog"),
         ErrorKind::Poisoned => Some("check the disk, then run the command again"),

@@ -55,6 +55,9 @@ fn run(arguments: &Arguments, output: &mut Output) -> Result<(), Failure> {
         Command::Agents => commands::agents::run(data()?, output),
         Command::Stats => commands::stats::run(data()?, output),
         Command::Verify => commands::verify::run(data()?, output),
+        Command::Repair(options) => commands::repair::run(data()?, options, output),
+        Command::Backup(options) => commands::backup::run(data()?, options, output),
+        Command::Restore(options) => commands::restore::run(data()?, options, output),
         Command::Completions(options) => commands::completions::run(options, output),
     }
 }

@@ -53,6 +53,17 @@ pub(crate) struct Base {
     cache: Mutex<Cache>,
 }
 
+/// Reads the whole of an index; returns the number of documents in it.
+///
+/// # Errors
+///
+/// `Corrupt` when it is damaged, or not the index of the snapshot with `facts`.
+pub(crate) fn check_index(object: Box<dyn Object>, name: &str, facts: &FileFacts) -> Result<u64> {
+    let index = Index::open(object, name, facts)?;
+    index.check_blocks()?;
+    Ok(index.len() as u64)
+}
+
 impl Base {
     /// The snapshot `name`, open as `object`. `None` when an id occurs in it twice: then it has to be read whole.
     ///

@@ -32,9 +32,9 @@ pub(crate) struct Part {
 }
 
 /// The first `size` bytes of an object.
-struct Prefix {
-    object: Box<dyn Object>,
-    size: u64,
+pub(crate) struct Prefix {
+    pub(crate) object: Box<dyn Object>,
+    pub(crate) size: u64,
 }
 
 impl Object for Prefix {

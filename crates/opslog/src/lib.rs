@@ -29,6 +29,7 @@ pub mod testing;
 mod agents;
 mod archive;
 mod background;
+mod backup;
 mod base;
 mod batch;
 mod blobs;
@@ -43,6 +44,9 @@ mod engine;
 mod error;
 mod follow;
 mod format;
+#[cfg(any(test, feature = "testing"))]
+#[doc(hidden)]
+pub mod fuzz;
 mod history;
 mod load;
 mod lock;
@@ -54,6 +58,8 @@ mod oplog;
 mod options;
 mod paths;
 mod read;
+mod repair;
+mod salvage;
 mod sealed;
 mod state;
 mod stats;
@@ -69,6 +75,7 @@ mod verify;
 mod view;
 
 pub use backend::{Backend, FsBackend, MemoryBackend};
+pub use backup::{BackupReport, Existing, RestoreReport, backup, backup_backend, restore};
 pub use batch::Batch;
 pub use blobs::Blobs;
 pub use builder::StoreBuilder;
@@ -85,6 +92,9 @@ pub use op::{Cursor, Operation, Since};
 pub use open::{DamageReport, OpenReport};
 pub use oplog::DamageKind;
 pub use options::{CheckpointMode, Residency, Retention, UndoMode, WriteMode};
+pub use repair::{
+    RepairReport, UnreadablePart, plan_repair, plan_repair_backend, repair, repair_backend,
+};
 pub use stats::{AgentInfo, CheckpointStats, ManifestInfo, Stats};
 pub use store::Store;
 pub use stream::{OpStream, SnapshotStream, stream_snapshot_file};

@@ -78,6 +78,19 @@ pub(crate) fn damaged(log: &str) -> String {
     format!("{log}.damaged")
 }
 
+/// As [`damaged`], the `number`th such file, from 1.
+pub(crate) fn damaged_again(name: &str, number: u64) -> String {
+    match number {
+        1 => damaged(name),
+        _ => format!("{name}.{number}.damaged"),
+    }
+}
+
+/// Whether `name` is one that [`damaged`] or [`damaged_again`] made.
+pub(crate) fn is_damaged(name: &str) -> bool {
+    name.ends_with(".damaged")
+}
+
 /// The name under which process `process_id` writes its `number`th new version of `name`.
 pub(crate) fn temporary(name: &str, process_id: u32, number: u64) -> String {
     format!("{name}.{process_id}-{number}.tmp")
@@ -164,6 +177,11 @@ pub(crate) fn is_temporary(name: &str) -> bool {
     !target.is_empty() && is_digits(process_id) && is_digits(number)
 }
 
+/// Whether `name` is one of the files of locks, which hold nothing.
+pub(crate) fn is_lock(name: &str) -> bool {
+    name == LOCK || name.starts_with(".opslog.") && name.split('.').next_back() == Some("lock")
+}
+
 /// Whether `name` is the store's own: not a blob, and never to be offered as one.
 pub(crate) fn is_own(name: &str) -> bool {
     let first = name.split('/').next().unwrap_or_default();
@@ -174,6 +192,7 @@ pub(crate) fn is_own(name: &str) -> bool {
 fn is_own_part(first: &str) -> bool {
     let first = first.to_lowercase();
     first == MANIFEST
+        || first.starts_with("manifest.json.") && is_damaged(&first)
         || first == LOCK
         || first.starts_with(".opslog")
         || FOLDERS.contains(&first.as_str())

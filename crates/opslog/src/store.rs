@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use crate::Result;
 use crate::backend::{Backend, MemoryBackend};
+use crate::backup::BackupReport;
 use crate::batch::Batch;
 use crate::builder::StoreBuilder;
 use crate::commit::each::Write;
@@ -765,6 +766,26 @@ impl<T: Document> Store<T> {
     /// ```
     pub fn sync(&self) -> Result<()> {
         self.flush()
+    }
+
+    /// Copies the store, blobs included, to the directory `to`, which must be empty or not exist; writers go on meanwhile. The copy has everything that was accepted before
+    /// the call; on return it is on stable storage and has been read again. [`restore`](crate::restore) brings it back.
+    ///
+    /// # Errors
+    ///
+    /// As for [`backup`](crate::backup()); `Closed`; `InvalidInput` from within a batch.
+    ///
+    /// ```
+    /// # let directory = tempfile::tempdir()?;
+    /// # let copy = directory.path().join("copy");
+    /// let store: opslog::Store = opslog::Store::in_memory()?;
+    /// store.set("a", &serde_json::json!({"n": 1}))?;
+    /// store.backup(&copy)?;
+    /// assert!(opslog::verify(&copy)?.is_sound());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn backup(&self, to: impl AsRef<Path>) -> Result<BackupReport> {
+        self.engine.backup(to.as_ref())
     }
 
     /// What recovery left out when the store was opened.

@@ -9,7 +9,7 @@ use crate::format::{archive, snapshot, stamps};
 use crate::history::{Part, kept_logs};
 use crate::open::{DamageReport, read_manifest};
 use crate::oplog::{self, DamageKind, Lines, LogLine, Outcome, Start};
-use crate::{Error, ErrorKind, Result, load, paths};
+use crate::{Error, ErrorKind, Result, base, load, paths};
 
 /// How often the check starts over because a writer made a checkpoint meanwhile.
 const TRIES: usize = 20;
@@ -126,8 +126,13 @@ pub fn verify_backend(backend: &dyn Backend) -> Result<VerifyReport> {
     }
 }
 
-fn check_all(backend: &dyn Backend, manifest: &Manifest) -> Result<VerifyReport> {
-    let size = backend.open(paths::MANIFEST)?.size()?;
+pub(crate) fn check_all(backend: &dyn Backend, manifest: &Manifest) -> Result<VerifyReport> {
+    let size = match backend.open(paths::MANIFEST) {
+        Ok(object) => object.size()?,
+        // Of a copy, it is written when all the rest has been checked.
+        Err(error) if error.is_not_found() => 0,
+        Err(error) => return Err(error),
+    };
     let ours = manifest.ours.as_ref();
     let mut files = vec![FileCheck::new(paths::MANIFEST, size)];
     files.push(check_file(
@@ -141,6 +146,7 @@ fn check_all(backend: &dyn Backend, manifest: &Manifest) -> Result<VerifyReport>
             check_stamps(object, facts, check)
         })?);
     }
+    files.extend(check_index(backend, manifest)?);
     let parts = kept_logs(manifest);
     for part in &parts {
         files.push(check_file(backend, &part.name, |_, check| {
@@ -175,6 +181,32 @@ fn check_file(
     let mut file = FileCheck::new(path, object.size()?);
     check(&*object, &mut file)?;
     Ok(file)
+}
+
+/// Checks the index of the snapshot, if there is one that opslog may use.
+pub(crate) fn check_index(backend: &dyn Backend, manifest: &Manifest) -> Result<Option<FileCheck>> {
+    let (Some(ours), Some(name)) = (
+        manifest.ours.as_ref(),
+        paths::index_of(&manifest.current_snapshot),
+    ) else {
+        return Ok(None);
+    };
+    let object = match backend.open(&name) {
+        Ok(object) => object,
+        Err(error) if error.is_not_found() => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    let mut check = FileCheck::new(&name, object.size()?);
+    match base::check_index(object, &name, &ours.snapshot) {
+        Ok(documents) => check.items = documents,
+        Err(error) if error.kind() == ErrorKind::Corrupt => {
+            let offset = error.offset().unwrap_or(0);
+            let reason = format!("{}; it can be removed", error.message());
+            check.damaged(offset, check.bytes - offset, &reason);
+        }
+        Err(error) => return Err(error),
+    }
+    Ok(Some(check))
 }
 
 fn check_snapshot(

@@ -2,6 +2,7 @@
 
 pub(crate) mod agents;
 pub(crate) mod archive;
+pub(crate) mod backup;
 pub(crate) mod compact;
 pub(crate) mod completions;
 pub(crate) mod count;
@@ -13,6 +14,8 @@ pub(crate) mod import;
 pub(crate) mod list;
 pub(crate) mod log;
 pub(crate) mod query;
+pub(crate) mod repair;
+pub(crate) mod restore;
 pub(crate) mod segments;
 pub(crate) mod set;
 pub(crate) mod stats;

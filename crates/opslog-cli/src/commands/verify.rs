@@ -30,7 +30,7 @@ pub(crate) fn run(directory: &Path, output: &mut Output) -> Result<(), Failure> 
         count => format!("{count} files of the store are damaged"),
     };
     let failure = Failure::new(Status::Corrupt, message);
-    Err(failure.with_hint("copy the directory first; then restore the damaged files from a backup"))
+    Err(failure.with_hint("restore a backup; or 'opslog repair' saves what is readable ('repair --dry-run' says what that is)"))
 }
 
 /// A row a file, and below them a line for each place where something is wrong.

@@ -11,6 +11,7 @@ mod documents;
 mod import;
 mod live;
 mod log;
+mod recovery;
 mod selection;
 mod terminal;
 mod verify;
@@ -28,6 +29,7 @@ const USAGE: i32 = 2;
 const INVALID_INPUT: i32 = 3;
 const LOCKED: i32 = 4;
 const CORRUPT: i32 = 5;
+const CONFLICT: i32 = 8;
 
 /// Three documents as `export` prints them; the numbers would not survive being parsed.
 const EXPORTED: &str = concat!(

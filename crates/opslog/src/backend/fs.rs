@@ -119,6 +119,16 @@ impl FsBackend {
         self
     }
 
+    /// Gives the directory itself another name in the same file system, durably.
+    pub(crate) fn rename_to(&self, path: &Path) -> Result<()> {
+        let root = &self.directory.root;
+        self.directory
+            .file_system
+            .rename(root, path)
+            .map_err(|error| Error::io("rename the directory", root, error))?;
+        self.directory.sync_folder(parent(path))
+    }
+
     fn log(&self, file: Box<dyn File>, path: PathBuf, end: u64) -> Box<dyn Log> {
         let padding = match self.directory.durability {
             Durability::Synced => Some(self.padding),

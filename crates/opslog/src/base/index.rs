@@ -82,14 +82,32 @@ impl Index {
 
     fn find_in_block(&self, number: u64, hash: u64, found: &mut Vec<Entry>) -> Result<()> {
         let mut bytes = [0; BLOCK_BYTES];
+        let entries = self.read_block(number, &mut bytes)?;
+        found.extend(entries.filter(|entry| entry.hash == hash));
+        Ok(())
+    }
+
+    fn read_block<'a>(
+        &self,
+        number: u64,
+        bytes: &'a mut [u8; BLOCK_BYTES],
+    ) -> Result<impl Iterator<Item = Entry> + use<'a>> {
         let offset = number * BLOCK_BYTES as u64;
-        self.object.read_at(offset, &mut bytes)?;
-        let entries = decode_block(&bytes, number).ok_or_else(|| {
+        self.object.read_at(offset, bytes)?;
+        decode_block(bytes, number).ok_or_else(|| {
             Error::corrupt("a block of the index is damaged")
                 .at_path(&self.name)
                 .at_offset(offset)
-        })?;
-        found.extend(entries.filter(|entry| entry.hash == hash));
-        Ok(())
+        })
+    }
+
+    /// Reads every block.
+    ///
+    /// # Errors
+    ///
+    /// `Corrupt` when one is damaged.
+    pub(super) fn check_blocks(&self) -> Result<()> {
+        let mut bytes = [0; BLOCK_BYTES];
+        (0..self.footer.blocks).try_for_each(|number| self.read_block(number, &mut bytes).map(drop))
     }
 }

@@ -2,10 +2,12 @@
 
 mod backward;
 mod lines;
+mod rot;
 mod tail;
 
 pub(crate) use backward::Backward;
 pub(crate) use lines::Lines;
+pub(crate) use rot::{SEARCHED_MAX, flipped_bit};
 pub use tail::DamageKind;
 pub(crate) use tail::{Damage, Outcome, Start, read, read_sealed};
 

@@ -12,7 +12,7 @@
 //! | 3 | good last line without its newline | keep, terminate |
 //! | 4 | a spot with no good line behind it | torn |
 //! | 5 | a spot, and all good lines behind it have `at` ≤ its offset | torn |
-//! | 6 | a spot, and a good line behind it has a larger `at`, or none | damage |
+//! | 6 | a spot, and a good line behind it has a larger `at`, or none; or bad bytes that one flipped bit made of a good line | damage |
 //! | 7 | the log ends within a batch | torn, from the batch's first line |
 //! | 8 | a batch with damaged lines | damage, the whole batch |
 //!
@@ -25,7 +25,7 @@ use crate::backend::Object;
 use crate::format::op_line::{self, BatchMark, Flaw, OpLine};
 use crate::testing::{Bug, is_planted};
 
-use super::{Lines, LogLine};
+use super::{Lines, LogLine, rot};
 
 /// From where to read, and which sequence number is due there (`None`: take the first one that comes).
 #[derive(Debug, Clone, Copy)]
@@ -139,7 +139,9 @@ fn run(object: &dyn Object, mut judge: Judge, position: u64, sink: Sink<'_>) -> 
         let op = match op_line::decode(line.bytes) {
             Ok(op) => op,
             Err(flaw) => {
-                judge.bad(line.offset, line.end(), &flaw);
+                let rotten =
+                    judge.is_at_spot() && rot::is_rotten(object, line.offset, line.bytes.len())?;
+                judge.bad(line.offset, line.end(), &flaw, rotten);
                 continue;
             }
         };
@@ -174,6 +176,8 @@ struct Spot {
     end: u64,
     /// The number that was due there.
     due: Option<u64>,
+    /// Whether the bytes there had been written whole, and have changed since.
+    rotten: bool,
     reason: String,
 }
 
@@ -223,13 +227,18 @@ impl Judge {
         }
     }
 
-    fn bad(&mut self, offset: u64, end: u64, flaw: &Flaw) {
+    /// Whether a bad line that comes now begins a spot, of which it has to be told whether it is torn.
+    fn is_at_spot(&self) -> bool {
+        !self.sealed && self.spot.is_none()
+    }
+
+    fn bad(&mut self, offset: u64, end: u64, flaw: &Flaw, rotten: bool) {
         let reason = format!("{flaw}, at byte {offset}");
-        self.see_spot(end, reason);
+        self.see_spot(end, reason, rotten);
         self.seq = None;
     }
 
-    fn see_spot(&mut self, end: u64, reason: String) {
+    fn see_spot(&mut self, end: u64, reason: String, rotten: bool) {
         match &mut self.spot {
             // Later flaws of the same write change nothing: it is cut at the first, or all of it is damage.
             Some(spot) => spot.end = end,
@@ -238,6 +247,7 @@ impl Judge {
                     offset: self.end,
                     end,
                     due: self.seq,
+                    rotten,
                     reason,
                 });
             }
@@ -250,7 +260,7 @@ impl Judge {
             && due != seq
         {
             let reason = format!("operation {seq} follows where {due} was due");
-            self.see_spot(offset, reason);
+            self.see_spot(offset, reason, false);
         }
     }
 
@@ -258,6 +268,7 @@ impl Judge {
     fn contradicted_spot(&self, op: &OpLine<'_>) -> Option<u64> {
         let spot = self.spot.as_ref()?;
         let same_write = !self.sealed
+            && !spot.rotten
             && op.at.is_some_and(|at| at <= spot.offset)
             && !is_planted(Bug::LinesBehindTearKept);
         (!same_write).then_some(spot.offset)
@@ -396,6 +407,7 @@ impl Judge {
     }
 
     fn finish(mut self) -> Outcome {
+        let rotten = self.spot.as_ref().is_some_and(|spot| spot.rotten);
         let mut torn: Option<(u64, String)> =
             self.spot.take().map(|spot| (spot.offset, spot.reason));
         let mut next_seq = self.fallback_seq;
@@ -407,7 +419,7 @@ impl Judge {
         if let Some((offset, reason)) = torn {
             self.end = offset;
             self.terminated = true;
-            let kind = if self.sealed {
+            let kind = if self.sealed || rotten {
                 DamageKind::Damaged
             } else {
                 DamageKind::Torn

@@ -1,0 +1,209 @@
+//! `backup` and `restore` beside a writer, and `repair` of what was damaged.
+
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use predicates::str::contains;
+use serde_json::{Value, json};
+
+use crate::{CONFLICT, CORRUPT, EXPORTED, LOCKED, NOT_FOUND, Place, command, content, overwrite};
+
+fn value(text: &str) -> Value {
+    serde_json::from_str(text).unwrap()
+}
+
+fn path(path: &Path) -> &str {
+    path.to_str().unwrap()
+}
+
+#[test]
+fn a_backup_is_a_store_and_comes_back() {
+    let place = Place::with_documents();
+    let copy = place.directory.path().join("copy");
+    let report = value(&place.output(&["backup", path(&copy)]));
+    assert_eq!(report["documents"], 3);
+    command()
+        .args(["--data", path(&copy), "export"])
+        .assert()
+        .success()
+        .stdout(EXPORTED);
+    place.output(&["delete", "a", "b"]);
+    place
+        .run(&["restore", path(&copy)])
+        .assert()
+        .code(CONFLICT)
+        .stderr(contains("--replace"));
+    assert_eq!(place.output(&["count"]), "1\n");
+    let report = value(&place.output(&["restore", "--replace", path(&copy)]));
+    assert_eq!(place.output(&["export"]), EXPORTED);
+    command()
+        .args(["--data", report["moved"].as_str().unwrap(), "count"])
+        .assert()
+        .success()
+        .stdout("1\n");
+}
+
+#[test]
+fn a_backup_goes_nowhere_where_something_is() {
+    let place = Place::with_documents();
+    let copy = place.directory.path().join("copy");
+    place.output(&["backup", path(&copy)]);
+    place
+        .run(&["backup", path(&copy)])
+        .assert()
+        .code(CONFLICT)
+        .stderr(contains("empty"));
+    let inside = place.store().join("copy");
+    place
+        .run(&["backup", path(&inside)])
+        .assert()
+        .code(3)
+        .stderr(contains("inside the store"));
+    let empty = Place::new();
+    empty.run(&["backup", path(&copy)]).assert().code(NOT_FOUND);
+}
+
+#[test]
+fn a_damaged_store_is_not_backed_up_and_leaves_nothing() {
+    let place = Place::with_documents();
+    let snapshot = place.stored("snapshots").remove(0);
+    let mut bytes = content(&snapshot);
+    bytes[80] ^= 1;
+    overwrite(&snapshot, &bytes);
+    let copy = place.directory.path().join("copy");
+    place
+        .run(&["backup", path(&copy)])
+        .assert()
+        .code(CORRUPT)
+        .stderr(contains("damaged"));
+    let empty = place.directory.path().join("other");
+    command()
+        .args(["--data", path(&copy), "backup", path(&empty)])
+        .assert()
+        .code(NOT_FOUND);
+}
+
+#[test]
+fn backups_beside_a_writer_are_whole() {
+    let place = Place::new();
+    let store = place.open();
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut n = 0;
+            while !done.load(Ordering::Relaxed) {
+                n += 1;
+                store
+                    .batch(|batch| {
+                        batch.set(&format!("a{}", n % 50), &json!({"n": n}))?;
+                        batch.set(&format!("b{}", n % 50), &json!({"n": n}))
+                    })
+                    .unwrap();
+                if n % 7 == 0 {
+                    store.undo().unwrap();
+                }
+                if n % 31 == 0 {
+                    store.compact().unwrap();
+                }
+            }
+        });
+        for round in 0..10 {
+            let copy = place.directory.path().join(format!("copy{round}"));
+            place.output(&["backup", path(&copy)]);
+            let output = command()
+                .args(["--data", path(&copy), "export"])
+                .output()
+                .unwrap();
+            let documents: std::collections::BTreeMap<String, Value> = output
+                .stdout
+                .split(|byte| *byte == b'\n')
+                .filter(|line| !line.is_empty())
+                .map(|line| {
+                    let line: Value = serde_json::from_slice(line).unwrap();
+                    (
+                        line["id"].as_str().unwrap().to_owned(),
+                        line["data"].clone(),
+                    )
+                })
+                .collect();
+            for (id, document) in &documents {
+                let twin = id.replace('a', "b");
+                assert_eq!(
+                    documents.get(&twin),
+                    Some(document),
+                    "{id} in round {round}"
+                );
+            }
+        }
+        done.store(true, Ordering::Relaxed);
+    });
+}
+
+#[test]
+fn a_store_whose_manifest_is_lost_is_repaired() {
+    let place = Place::with_documents();
+    place.output(&["set", "c", "{}"]);
+    let manifest = place.store().join("manifest.json");
+    overwrite(&manifest, b"{");
+    place.run(&["count"]).assert().code(CORRUPT);
+    let planned = place.run(&["repair", "--dry-run"]).assert().code(CORRUPT);
+    let planned = value(std::str::from_utf8(&planned.get_output().stdout).unwrap());
+    assert_eq!(content(&manifest), b"{");
+    let report = value(&place.output(&["repair"]));
+    assert_eq!(planned["unreadable"], report["unreadable"]);
+    assert_eq!(report["lost"], json!([]));
+    assert_eq!(report["documents"], 4);
+    assert_eq!(place.output(&["count"]), "4\n");
+    place.output(&["verify"]);
+    assert_eq!(content(&place.store().join("manifest.json.damaged")), b"{");
+    let table = place.output(&["--table", "repair"]);
+    assert_eq!(table, "nothing to repair\n");
+}
+
+#[test]
+fn what_is_lost_is_named() {
+    let place = Place::with_documents();
+    let store = opslog::Store::<Value>::builder()
+        .checkpoint_on_close(false)
+        .open(place.store())
+        .unwrap();
+    for id in ["x", "y", "z"] {
+        store.set(id, &json!({"text": id})).unwrap();
+    }
+    store.close().unwrap();
+    let log = place.stored("ops").pop().unwrap();
+    let mut bytes = content(&log);
+    let at = bytes
+        .windows(10)
+        .position(|part| part == b"\"text\":\"y\"")
+        .unwrap();
+    bytes[at] ^= 0xff;
+    overwrite(&log, &bytes);
+    let table = place
+        .run(&["--table", "repair"])
+        .assert()
+        .success()
+        .stderr(contains(
+            "1 document of what was damaged could not be saved",
+        ));
+    let table = String::from_utf8(table.get_output().stdout.clone()).unwrap();
+    assert!(table.contains("ids in it: y"), "{table}");
+    assert!(table.contains("lost, or as they were before: y"), "{table}");
+    assert!(table.contains(".damaged"), "{table}");
+    assert!(table.contains("the store has 5 documents"), "{table}");
+    assert_eq!(place.output(&["get", "x"]), "{\"text\":\"x\"}\n");
+    assert_eq!(place.output(&["get", "z"]), "{\"text\":\"z\"}\n");
+}
+
+#[test]
+fn nothing_is_repaired_or_replaced_under_a_writer() {
+    let place = Place::with_documents();
+    let copy = place.directory.path().join("copy");
+    place.output(&["backup", path(&copy)]);
+    let _writer = place.open();
+    place.run(&["repair"]).assert().code(LOCKED);
+    place
+        .run(&["restore", "--replace", path(&copy)])
+        .assert()
+        .code(LOCKED);
+}

@@ -1,0 +1,355 @@
+//! What is readable of a damaged store, and what is to be made of it. Changes nothing.
+
+use std::collections::HashMap;
+
+use crate::backend::Backend;
+use crate::document::Stored;
+use crate::format::archive;
+use crate::format::manifest::ArchiveFacts;
+use crate::format::op_line::OpKind;
+use crate::open::{read_manifest, replay};
+use crate::oplog::DamageKind;
+use crate::salvage::{self, Forbearing, SnapshotRemains};
+use crate::state::State;
+use crate::{Error, ErrorKind, Result, load, paths, time, verify};
+
+use super::history::History;
+use super::sources::{Sources, confirmed, has_agents, refuse_agents};
+use super::{ArchivePlan, Ids, Plan, RepairReport, whole};
+
+/// Refuses to repair where there is nothing of a store.
+pub(super) fn ensure_store(backend: &dyn Backend) -> Result<()> {
+    for prefix in [
+        paths::MANIFEST,
+        paths::SNAPSHOTS,
+        paths::OPS,
+        paths::ARCHIVE,
+    ] {
+        let objects = backend.list(prefix)?;
+        if objects.iter().any(|object| is_part_of_store(&object.name)) {
+            return Ok(());
+        }
+    }
+    Err(Error::not_found("there is no store here").at_path(backend.location()))
+}
+
+fn is_part_of_store(name: &str) -> bool {
+    name == paths::MANIFEST
+        || paths::parse_snapshot(name).is_some()
+        || paths::parse_ops(name).is_some()
+        || paths::parse_agent_ops(name).is_some()
+        || paths::parse_archive(name).is_some()
+}
+
+/// Reads everything; `None` when there is nothing to repair.
+pub(super) fn examine(backend: &dyn Backend) -> Result<Option<Plan>> {
+    let mut report = RepairReport::default();
+    let manifest = match read_manifest(backend) {
+        Ok(Some(manifest)) => {
+            match verify::check_all(backend, &manifest) {
+                Ok(report) if report.is_sound() => return Ok(None),
+                // A part that the storage does not give is damaged, too.
+                Err(error) if error.kind() != ErrorKind::Unavailable => return Err(error),
+                _ => {}
+            }
+            refuse_agents(backend, has_agents(&manifest))?;
+            Some(manifest)
+        }
+        Ok(None) => {
+            report.add(
+                paths::MANIFEST,
+                DamageKind::Damaged,
+                whole(0, "it is missing"),
+            );
+            None
+        }
+        Err(error) if error.kind() == ErrorKind::Corrupt => {
+            let bytes = backend.read(paths::MANIFEST)?;
+            let reason = whole(bytes.len() as u64, error.message());
+            report.add(paths::MANIFEST, DamageKind::Damaged, reason);
+            confirmed(backend, &bytes)?
+        }
+        Err(error) => return Err(error),
+    };
+    let sources = match manifest {
+        Some(manifest) => Sources::named_by(backend, manifest)?,
+        None => Sources::found_in(backend)?,
+    };
+    sources.examine(backend, report).map(Some)
+}
+
+impl Sources {
+    fn examine(self, backend: &dyn Backend, mut report: RepairReport) -> Result<Plan> {
+        let mut remove = Vec::new();
+        if self.manifest.is_none() || !report.unreadable.is_empty() {
+            remove.push(paths::MANIFEST.to_owned());
+        }
+        let (remains, is_sound) = self.read_snapshot(backend, &mut report, &mut remove)?;
+        let mut doubts: HashMap<String, Vec<String>> = HashMap::new();
+        let archives = self.read_archives(backend, &mut report, &mut remove, &mut doubts)?;
+        let mut history = History::default();
+        let cut = self.cut;
+        let (logs, next_seq) = self.read_logs(backend, &mut report, &mut |log, line| {
+            if let (OpKind::Set, Some(data)) = (line.op.kind, line.op.data)
+                && let Some(texts) = doubts.get_mut(&*line.op.id)
+            {
+                texts.retain(|text| text != data);
+            }
+            if !is_sound && !log.follows(line.seq, cut) {
+                history.hear(line)?;
+            }
+            Ok(())
+        })?;
+        doubts.retain(|_, texts| !texts.is_empty());
+        let away: Ids = archives.iter().flat_map(ArchiveRead::ids).collect();
+        let floor = self.floor(remains.version);
+        let all_told = is_sound || history.tells_all(floor, cut);
+        let mut documents = if is_sound {
+            in_order(&remains.documents)
+        } else {
+            history.compose(&remains, floor, cut, &away, &mut report)
+        };
+        report.doubtful.extend(doubts.into_keys());
+        let mut pending = self.pending(&report, all_told, &documents);
+        self.read_logs(backend, &mut RepairReport::default(), &mut |log, line| {
+            if !log.follows(line.seq, cut) {
+                return Ok(());
+            }
+            if let Some(place) = pending.get(&*line.op.id)
+                && *place <= (self.place_of(&log.name), line.offset)
+            {
+                pending.remove(&*line.op.id);
+            }
+            replay(&mut documents, line.op.kind, &line.op.id, line.op.data)
+        })?;
+        report.lost.extend(pending.into_keys());
+        for part in [
+            &mut report.lost,
+            &mut report.doubtful,
+            &mut report.recovered,
+        ] {
+            part.sort_unstable();
+            part.dedup();
+        }
+        for log in &logs {
+            if log.sound.is_none() && backend.open(&log.name).is_ok() {
+                remove.push(log.name.clone());
+            }
+            report.operations += log.ops;
+        }
+        report.documents = documents.len() as u64;
+        let manifest = self.manifest.as_ref();
+        let ours = manifest.and_then(|manifest| manifest.ours.as_ref());
+        remove.extend(self.unused.iter().cloned());
+        Ok(Plan {
+            report,
+            version: manifest
+                .map(|manifest| manifest.version)
+                .or(remains.version)
+                .unwrap_or(1),
+            created: manifest
+                .map(|manifest| manifest.stats.created.clone())
+                .or(remains.timestamp)
+                .unwrap_or_else(|| time::format_timestamp(jiff::Timestamp::now())),
+            generation: ours.map_or(0, |ours| ours.generation),
+            documents,
+            logs,
+            archives: archives.into_iter().filter_map(|read| read.plan).collect(),
+            remove,
+            superseded: self.snapshot.iter().filter(|_| is_sound).cloned().collect(),
+            next_seq: next_seq.max(ours.map_or(0, |ours| ours.log_seq)),
+        })
+    }
+
+    /// The ids of documents that damage may have taken, as far as the snapshot and the operations before have told; each with the log and the offset where it was last lost.
+    fn pending(
+        &self,
+        report: &RepairReport,
+        all_told: bool,
+        documents: &State<()>,
+    ) -> HashMap<String, (Option<usize>, u64)> {
+        let mut pending = HashMap::new();
+        for part in &report.unreadable {
+            let path = &part.place.path;
+            let log = self.place_of(path);
+            let is_active = log
+                .and_then(|log| self.logs.get(log))
+                .is_some_and(|log| log.is_active);
+            let torn = part.place.kind == DamageKind::Torn;
+            let in_snapshot = !all_told && self.snapshot.as_ref() == Some(path);
+            for id in &part.ids {
+                let is_here = matches!(documents.get(id), Ok(Some(_)));
+                if is_active && !torn || in_snapshot && !is_here {
+                    pending.insert(id.clone(), (log, part.place.offset));
+                }
+            }
+        }
+        pending
+    }
+
+    /// Which log it is; those of no log come before all.
+    fn place_of(&self, name: &str) -> Option<usize> {
+        self.logs.iter().position(|log| log.name == name)
+    }
+
+    /// The number of the first operation whose document nothing but operations has changed since.
+    fn floor(&self, version: Option<u32>) -> u64 {
+        match &self.manifest {
+            Some(manifest) => manifest
+                .ours
+                .as_ref()
+                .map_or(u64::MAX, |ours| ours.undo_floor),
+            None if self.archives.is_empty() && version == Some(1) => 0,
+            None => u64::MAX,
+        }
+    }
+
+    /// Reads the snapshot, and says whether it is known to be what was written.
+    fn read_snapshot(
+        &self,
+        backend: &dyn Backend,
+        report: &mut RepairReport,
+        remove: &mut Vec<String>,
+    ) -> Result<(SnapshotRemains, bool)> {
+        let Some(name) = &self.snapshot else {
+            report.add(
+                paths::SNAPSHOTS,
+                DamageKind::Damaged,
+                whole(0, "there is no snapshot"),
+            );
+            return Ok((SnapshotRemains::default(), false));
+        };
+        let mut remains = match backend.open(name) {
+            Ok(object) => salvage::snapshot(&Forbearing(object))?,
+            Err(error) if error.is_not_found() => {
+                report.add(name, DamageKind::Damaged, whole(0, "it is missing"));
+                return Ok((SnapshotRemains::default(), false));
+            }
+            Err(error) => return Err(error),
+        };
+        let manifest = self.manifest.as_ref();
+        let facts = manifest.and_then(|manifest| manifest.ours.as_ref().map(|ours| ours.snapshot));
+        let is_sound = match facts.filter(|facts| facts.bytes > 0) {
+            Some(facts) => {
+                let same = facts.bytes == remains.bytes && facts.crc == remains.crc;
+                if !same && remains.unreadable.is_empty() {
+                    let reason = "its checksum does not match its content";
+                    report.add(name, DamageKind::Damaged, whole(remains.bytes, reason));
+                }
+                same
+            }
+            // The reference keeps no checksum: a line that is one is believed.
+            None => manifest.is_some() && remains.unreadable.is_empty(),
+        };
+        for part in std::mem::take(&mut remains.unreadable) {
+            report.add(name, DamageKind::Damaged, part);
+        }
+        if !is_sound {
+            remove.push(name.clone());
+        }
+        let index = manifest.map(|manifest| verify::check_index(backend, manifest));
+        for damage in index
+            .transpose()?
+            .flatten()
+            .into_iter()
+            .flat_map(|check| check.damage)
+        {
+            let part = whole(damage.bytes, &damage.reason);
+            report.add(&damage.path, DamageKind::Damaged, part);
+        }
+        Ok((remains, is_sound))
+    }
+
+    fn read_archives(
+        &self,
+        backend: &dyn Backend,
+        report: &mut RepairReport,
+        remove: &mut Vec<String>,
+        doubts: &mut HashMap<String, Vec<String>>,
+    ) -> Result<Vec<ArchiveRead>> {
+        let mut archives = Vec::new();
+        for (path, facts) in &self.archives {
+            let bytes = match backend.open(path) {
+                Ok(object) => load::read_all(&Forbearing(object))?,
+                Err(error) if error.is_not_found() => {
+                    report.add(path, DamageKind::Damaged, whole(0, "it is missing"));
+                    continue;
+                }
+                Err(error) => return Err(error),
+            };
+            let crc = crc32c::crc32c(&bytes);
+            let vouched = facts
+                .as_ref()
+                .is_some_and(|facts| facts.bytes == bytes.len() as u64 && facts.crc == crc);
+            let read = if let Ok(segment) = archive::decode(&bytes) {
+                if facts.is_some() && !vouched {
+                    let reason = "its checksum does not match its content";
+                    report.add(path, DamageKind::Damaged, whole(bytes.len() as u64, reason));
+                }
+                let facts = ArchiveFacts {
+                    path: path.clone(),
+                    bytes: bytes.len() as u64,
+                    crc,
+                    documents: segment.documents.len() as u64,
+                };
+                ArchiveRead {
+                    documents: segment.documents,
+                    plan: Some(ArchivePlan::Keep(facts)),
+                }
+            } else {
+                remove.push(path.clone());
+                ArchiveRead::salvage(path, &bytes, report)
+            };
+            // The reference keeps no checksums; its segments are believed.
+            let believed = vouched || self.manifest.is_some() && facts.is_none();
+            if !believed {
+                for (id, data) in &read.documents {
+                    doubts.entry(id.clone()).or_default().push(data.clone());
+                }
+            }
+            archives.push(read);
+        }
+        Ok(archives)
+    }
+}
+
+fn in_order(documents: &[(String, String)]) -> State<()> {
+    let mut state = State::with_capacity(documents.len());
+    for (id, data) in documents {
+        state.put(Stored::new(id, data), true);
+    }
+    state
+}
+
+/// A segment as far as it was read.
+struct ArchiveRead {
+    documents: Vec<(String, String)>,
+    plan: Option<ArchivePlan>,
+}
+
+impl ArchiveRead {
+    /// Reads a segment that is not valid JSON any more.
+    fn salvage(path: &str, bytes: &[u8], report: &mut RepairReport) -> Self {
+        let remains = salvage::segment(bytes);
+        for part in remains.unreadable {
+            report.lost.extend(part.ids.iter().cloned());
+            report.add(path, DamageKind::Damaged, part);
+        }
+        let period = paths::parse_archive(path).map_or("", |(period, _)| period);
+        let plan = ArchivePlan::Rewrite {
+            path: path.to_owned(),
+            period: period.to_owned(),
+            timestamp: remains.timestamp.unwrap_or_default(),
+            documents: remains.documents.clone(),
+        };
+        let is_worth_it = !remains.documents.is_empty() && !period.is_empty();
+        Self {
+            plan: is_worth_it.then_some(plan),
+            documents: remains.documents,
+        }
+    }
+
+    fn ids(&self) -> impl Iterator<Item = String> + '_ {
+        self.documents.iter().map(|(id, _)| id.clone())
+    }
+}
