@@ -17,7 +17,7 @@ fn every_workload_runs_and_all_rust_subjects_do_equal_work() {
     let messages = String::from_utf8_lossy(&output.stderr);
     let report: Value = serde_json::from_slice(&output.stdout).expect(&messages);
     let workloads = report["workloads"].as_array().unwrap();
-    assert_eq!(workloads.len(), 14);
+    assert_eq!(workloads.len(), 15);
     for workload in workloads {
         let name = &workload["workload"];
         assert_eq!(workload["failures"], Value::Array(Vec::new()), "{name}");

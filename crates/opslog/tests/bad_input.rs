@@ -867,8 +867,8 @@ fn a_damaged_line_is_reported_kept_aside_and_left_out() {
     for (line, left, kind) in [
         (0, ["s", "b", "c"], DamageKind::Damaged),
         (1, ["s", "a", "c"], DamageKind::Damaged),
-        // At the end it cannot be told from a write that was cut short.
-        (2, ["s", "a", "b"], DamageKind::Torn),
+        // At the end, that it is a single bit tells it from a write that was cut short.
+        (2, ["s", "a", "b"], DamageKind::Damaged),
     ] {
         let directory = a_store();
         let (offset, bytes) = damage_line(directory.path(), line);
