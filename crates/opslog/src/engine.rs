@@ -15,7 +15,7 @@ use crate::backend::{Backend, LockGuard, Log};
 use crate::background::Background;
 use crate::clock::LamportClock;
 use crate::document::Stored;
-use crate::follow::Position;
+use crate::follow::{Position, Tail};
 use crate::format::manifest::Manifest;
 use crate::merge::{Agent, Register};
 use crate::open::OpenReport;
@@ -45,6 +45,8 @@ pub(crate) struct Engine<T> {
     pub(crate) follower: Mutex<Position>,
     /// How far the other agents' logs were read; of an agent, or of a reader of a store of agents.
     pub(crate) others: Mutex<Others>,
+    /// What other agents wrote, seen while something else was done, that nobody who asks for news has been told of.
+    pub(crate) untold: Mutex<Tail>,
     /// Under which id this store writes, beside other agents.
     pub(crate) agent: Option<Agent>,
     pub(crate) background: Background,
@@ -169,6 +171,7 @@ impl<T> Engine<T> {
             checkpointing: Mutex::new(()),
             follower: Mutex::new(parts.position),
             others: Mutex::new(parts.others),
+            untold: Mutex::default(),
             agent: parts.agent,
             background: Background::default(),
             closed: AtomicBool::new(false),

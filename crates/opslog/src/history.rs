@@ -67,10 +67,14 @@ pub(crate) fn kept_logs(manifest: &Manifest) -> Vec<Part> {
     // In a store of the reference's agents this is one of theirs.
     if !is_agents(&manifest.active_ops) {
         // While there are agents it is empty, and must not come between their replaced logs and the others.
-        let place = if manifest.is_shared() { parts
-        .iter()
-        .rposition(|part| part.agent.is_none())
-        .map_or(0, |last| last + 1) } else { parts.len() };
+        let place = if manifest.is_shared() {
+            parts
+                .iter()
+                .rposition(|part| part.agent.is_none())
+                .map_or(0, |last| last + 1)
+        } else {
+            parts.len()
+        };
         let first_seq = ours.map_or(0, |ours| ours.log_seq);
         parts.insert(place, Part::active(&manifest.active_ops, None, first_seq));
     }

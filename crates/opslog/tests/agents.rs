@@ -423,3 +423,19 @@ fn what_an_agent_wrote_and_folded_since_the_last_look_is_seen_by_those_who_did_n
         assert!(a.tail().unwrap().operations.is_empty());
     }
 }
+
+#[test]
+fn a_tail_tells_what_was_seen_while_something_else_was_done() {
+    let backend = MemoryBackend::new();
+    let (a, b) = (agent(&backend, "a"), agent(&backend, "b"));
+    set(&b, "x", 1);
+    a.compact().unwrap();
+    assert_eq!(value(&a, "x"), Some(1));
+    set(&b, "y", 2);
+    set(&a, "z", 3);
+    assert!(a.undo().unwrap());
+    let told = a.tail().unwrap().operations;
+    let told: Vec<&str> = told.iter().map(|operation| &*operation.id).collect();
+    assert_eq!(told, ["x", "y"]);
+    assert!(a.tail().unwrap().operations.is_empty());
+}

@@ -7,6 +7,7 @@
     clippy::expect_used,
     clippy::panic,
     clippy::disallowed_macros,
+    clippy::disallowed_methods,
     reason = "the helpers of tests fail the test, and say what they have done"
 )]
 

@@ -129,7 +129,7 @@ impl<T: Document> Engine<T> {
     fn try_compact(&self, closing: bool) -> Result<Option<()>> {
         let began = Instant::now();
         let (listed, dead) = self.before_looking()?;
-        self.look_now()?;
+        self.look_by_the_way()?;
         let picture = {
             let others = lock(&self.others);
             let mut writer = self.quiesce(lock(&self.writer))?;
@@ -167,7 +167,7 @@ impl<T: Document> Engine<T> {
     ) -> Result<Option<usize>> {
         let began = Instant::now();
         let (listed, dead) = self.before_looking()?;
-        self.look_now()?;
+        self.look_by_the_way()?;
         let others = lock(&self.others);
         let mut writer = self.quiesce(self.writer()?)?;
         let picture = self.picture(&mut writer, &others, listed, dead, began);

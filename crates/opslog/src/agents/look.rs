@@ -14,17 +14,35 @@ use crate::open::{load_consistent, read_manifest};
 use crate::oplog::{Damage, DamageKind};
 use crate::{Error, ErrorKind, Result};
 
+/// How many operations are kept for who asks for news.
+const UNTOLD_MAX: usize = 10_000;
+
 impl<T: Document> Engine<T> {
-    /// Merges what the other agents wrote since the last look.
+    /// Merges what the other agents wrote since the last look; the answer has what was seen on other occasions, too.
     pub(crate) fn look_at_agents(&self) -> Result<Tail> {
-        let tail = self.look_now()?;
+        self.look_by_the_way()?;
         if self.agent.is_some() {
             self.roll_if_folded()?;
         }
-        Ok(tail)
+        Ok(std::mem::take(&mut *lock(&self.untold)))
     }
 
-    pub(super) fn look_now(&self) -> Result<Tail> {
+    /// Merges what the other agents wrote, and keeps it to be told when somebody asks for news.
+    pub(super) fn look_by_the_way(&self) -> Result<()> {
+        self.ensure_not_batching()?;
+        let tail = self.look_now()?;
+        let mut untold = lock(&self.untold);
+        untold.rewound |= tail.rewound;
+        untold.operations.extend(tail.operations);
+        if untold.operations.len() > UNTOLD_MAX {
+            // Nobody asks.
+            untold.operations = Vec::new();
+            untold.rewound = true;
+        }
+        Ok(())
+    }
+
+    fn look_now(&self) -> Result<Tail> {
         let mut others = lock(&self.others);
         match self.read_on_agents(&mut others) {
             Ok(Some(tail)) => Ok(tail),

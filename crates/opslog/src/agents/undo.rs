@@ -16,7 +16,7 @@ impl<T: Document> Engine<T> {
     pub(crate) fn undo_as_agent(&self) -> Result<Option<Vec<String>>> {
         self.ensure_open()?;
         // What others wrote below it is what the documents would be without it.
-        self.look_at_agents()?;
+        self.look_by_the_way()?;
         let writer = self.quiesce(self.writer()?)?;
         let Some((commit, _)) = self.commit_to_undo(&writer)? else {
             return Ok(None);
