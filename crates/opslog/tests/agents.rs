@@ -439,3 +439,25 @@ fn a_tail_tells_what_was_seen_while_something_else_was_done() {
     assert_eq!(told, ["x", "y"]);
     assert!(a.tail().unwrap().operations.is_empty());
 }
+
+#[test]
+fn a_backup_of_a_store_of_living_agents_has_what_all_of_them_wrote() {
+    let backend = MemoryBackend::new();
+    let (a, b) = (agent(&backend, "a"), agent(&backend, "b"));
+    for n in 0..20 {
+        set(&a, &format!("a-{n}"), n);
+        set(&b, &format!("b-{n}"), n);
+        if n == 7 {
+            a.compact().unwrap();
+            b.refresh().unwrap();
+            b.delete("a-3").unwrap();
+        }
+    }
+    let copy = MemoryBackend::new();
+    opslog::backup_backend(&backend, &copy).unwrap();
+    a.refresh().unwrap();
+    let single: Store = Store::builder().open_backend(copy).unwrap();
+    assert_eq!(contents(&single), contents(&a));
+    assert_eq!(single.count().unwrap(), 39);
+    assert_eq!(single.ops(Since::Start).unwrap().len(), 41);
+}
