@@ -461,3 +461,49 @@ fn a_backup_of_a_store_of_living_agents_has_what_all_of_them_wrote() {
     assert_eq!(single.count().unwrap(), 39);
     assert_eq!(single.ops(Since::Start).unwrap().len(), 41);
 }
+
+#[test]
+fn an_agents_clock_never_goes_back() {
+    let backend = MemoryBackend::new();
+    let other = agent(&backend, "other");
+    let mut last = 0;
+    for round in 0..40_u64 {
+        let store: Store = Store::builder()
+            .agent_id("a")
+            .skip_load(round % 3 == 1)
+            .open_backend(backend.clone())
+            .unwrap();
+        match round % 8 {
+            0 => set(&other, "x", round),
+            2 => store.refresh().unwrap(),
+            // Of what was written blindly, nothing can be taken back.
+            3 => drop(store.undo()),
+            5 => store.compact().unwrap(),
+            6 => {
+                other.refresh().unwrap();
+                other.compact().unwrap();
+            }
+            _ => {}
+        }
+        set(&store, "x", round);
+        let operations = store.ops(Since::Start).unwrap();
+        let newest = operations
+            .iter()
+            .filter(|operation| operation.agent.as_deref() == Some("a"))
+            .map(|operation| operation.clock.unwrap())
+            .max();
+        assert!(
+            newest > Some(last),
+            "round {round}: {newest:?} after {last}"
+        );
+        last = newest.unwrap();
+        match round % 5 {
+            0 => store.close().unwrap(),
+            _ => drop(store),
+        }
+    }
+    let store = agent(&backend, "a");
+    other.refresh().unwrap();
+    assert_eq!(contents(&store), contents(&other));
+    assert_eq!(value(&store, "x"), Some(39));
+}
