@@ -478,7 +478,7 @@ fn an_agents_clock_never_goes_back() {
             2 => store.refresh().unwrap(),
             // Of what was written blindly, nothing can be taken back.
             3 => drop(store.undo()),
-            5 => store.compact().unwrap(),
+            5 if round % 3 != 1 => store.compact().unwrap(),
             6 => {
                 other.refresh().unwrap();
                 other.compact().unwrap();
