@@ -142,7 +142,8 @@ fn step<F: FileSystem + Clone>(
             }
         },
         Step::Batch => {
-            let (one, other) = (lock(told).value(), lock(told).value());
+            let one = lock(told).value();
+            let other = lock(told).value();
             store.batch(|batch| {
                 batch.set("x", &one)?;
                 batch.set("batch", &other)
