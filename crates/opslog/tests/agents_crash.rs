@@ -299,7 +299,7 @@ fn agent_that_dies_at_any_call_blocks_nobody_and_loses_nothing() {
             stores[dying] = None;
             let other = 1 - dying;
             disks[dying] = Watched::new(disk.as_process(30), |_, _| {});
-            let case = || format!("step {number}, {now:?}, dead before its change {call}");
+            let said = || format!("step {number}, {now:?}, dead before its change {call}");
             for (agent, work) in [
                 (other, Step::Refresh),
                 (other, Step::Set("x")),
@@ -310,11 +310,11 @@ fn agent_that_dies_at_any_call_blocks_nobody_and_loses_nothing() {
                 (dying, Step::Undo),
             ] {
                 step(&mut stores, &disks, (agent, work), &told)
-                    .unwrap_or_else(|error| panic!("{}: {agent} {work:?}: {error:?}", case()));
+                    .unwrap_or_else(|error| panic!("{}: {agent} {work:?}: {error:?}", said()));
             }
             drop(stores);
             let acknowledged = lock(&told).acknowledged.clone();
-            check(&disk, &acknowledged).unwrap_or_else(|reason| panic!("{}: {reason}", case()));
+            check(&disk, &acknowledged).unwrap_or_else(|reason| panic!("{}: {reason}", said()));
             cases += 1;
             if !came {
                 break;
