@@ -1,6 +1,6 @@
 //! Two agents at once, without chance: before every single call that one agent's work makes to the backend, another agent does all of its own.
 //!
-//! At the end everything acknowledged is accounted for, and all views agree. `OPSLOG_INTERLEAVED=all` takes every place; without it, one in some.
+//! At the end everything acknowledged is accounted for, and all views agree. `OPSLOG_INTERLEAVED=all` takes every place for single works, and more of the pairs; without it, one in some.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
