@@ -1,7 +1,8 @@
 //! Several agents on one store.
 #![allow(
     clippy::unwrap_used,
-    reason = "a test says what went wrong by panicking"
+    clippy::disallowed_methods,
+    reason = "a test says what went wrong by panicking, and damages files from outside"
 )]
 
 use opslog::backend::Backend as _;
@@ -506,4 +507,46 @@ fn an_agents_clock_never_goes_back() {
     other.refresh().unwrap();
     assert_eq!(contents(&store), contents(&other));
     assert_eq!(value(&store, "x"), Some(39));
+}
+
+#[test]
+fn a_dead_agents_torn_end_is_kept_aside_when_another_one_folds_its_log() {
+    let directory = tempfile::tempdir().unwrap();
+    let open = |id: &str| -> Store {
+        Store::builder()
+            .agent_id(id)
+            .open(directory.path())
+            .unwrap()
+    };
+    let (a, b) = (open("a"), open("b"));
+    set(&b, "x", 1);
+    let log = b.agents().unwrap()[1].log.clone().unwrap();
+    drop(b);
+    let path = directory.path().join(&log);
+    let mut bytes = std::fs::read(&path).unwrap();
+    bytes.extend_from_slice(b"{\"ts\":\"half a li");
+    std::fs::write(&path, bytes).unwrap();
+    a.compact().unwrap();
+    assert_eq!(value(&a, "x"), Some(1));
+    let kept = std::fs::read_to_string(directory.path().join(format!("{log}.damaged"))).unwrap();
+    assert!(kept.contains("half a li"), "{kept}");
+    assert!(opslog::verify(directory.path()).unwrap().is_sound());
+}
+
+#[test]
+fn a_blind_agent_keeps_sight_of_its_own_writes() {
+    let backend = MemoryBackend::new();
+    let a = agent(&backend, "a");
+    set(&a, "x", 1);
+    let blind: Store = Store::builder()
+        .agent_id("blind")
+        .skip_load(true)
+        .open_backend(backend)
+        .unwrap();
+    set(&blind, "mine", 2);
+    a.archive(|_, id| id == "x", None).unwrap();
+    blind.refresh().unwrap();
+    assert_eq!((value(&blind, "mine"), value(&blind, "x")), (Some(2), None));
+    a.refresh().unwrap();
+    assert_eq!(value(&a, "mine"), Some(2));
 }

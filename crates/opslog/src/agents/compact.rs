@@ -25,7 +25,8 @@ use crate::engine::{Engine, lock};
 use crate::follow::Position;
 use crate::format::manifest::{ArchiveFacts, CheckpointCost, FileFacts, Manifest};
 use crate::merge::{Agent, Mark, Order, Stamp};
-use crate::open::read_manifest;
+use crate::open::{keep_damaged_bytes, read_manifest};
+use crate::oplog::{self, Start};
 use crate::options::Residency;
 use crate::sealed::{self, Merged};
 use crate::state::{Frozen, Stamps};
@@ -722,7 +723,10 @@ impl<T> Picture<T> {
             else {
                 continue;
             };
-            match backend.open_log(&position.log, position.group.offset, position.offset) {
+            let settled = self
+                .keep_damaged(backend, agent, log)
+                .and_then(|()| backend.open_log(log, position.group.offset, position.offset));
+            match settled {
                 Ok(_) => {}
                 // Its agent came back, and somebody has removed what it had left.
                 Err(error) if error.kind() == ErrorKind::NotFound => {}
@@ -730,6 +734,19 @@ impl<T> Picture<T> {
             }
         }
         Ok(())
+    }
+
+    /// Copies what a dead agent's log has that is no operation to a file beside it, before it is cut off.
+    fn keep_damaged(&self, backend: &dyn Backend, agent: &str, log: &str) -> Result<()> {
+        let Some(facts) = self.base.agent(agent) else {
+            return Ok(());
+        };
+        let start = Start {
+            position: facts.offset,
+            seq: Some(facts.folded),
+        };
+        let outcome = oplog::read(&*backend.open(log)?, start, &mut |_| Ok(()))?;
+        keep_damaged_bytes(backend, log, &outcome.damage)
     }
 
     /// Turns the stamps of the documents `gone` into tombstones, which it returns.

@@ -165,7 +165,9 @@ impl<T: Document> Engine<T> {
             observe(writer, &loaded.manifest, &loaded.others);
         }
         let seen = std::mem::replace(&mut **others, loaded.others);
-        *self.state_mut() = loaded.state;
+        if !self.options.skip_load {
+            *self.state_mut() = loaded.state;
+        }
         drop(writer);
         *lock(&self.follower) = loaded.position;
         self.take_note(loaded.manifest, others);
