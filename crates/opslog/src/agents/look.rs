@@ -1,7 +1,5 @@
 //! Seeing what the other agents wrote.
 
-use std::sync::MutexGuard;
-
 use super::{Others, read_agent};
 use crate::commit::Guard;
 use crate::document::{Document, Stored};
@@ -54,7 +52,7 @@ impl<T: Document> Engine<T> {
     }
 
     /// `None` when the store has to be loaded anew.
-    fn read_on_agents(&self, others: &mut MutexGuard<'_, Others>) -> Result<Option<Tail>> {
+    fn read_on_agents(&self, others: &mut Others) -> Result<Option<Tail>> {
         let backend = &*self.backend;
         let manifest = read_manifest(backend)?
             .ok_or_else(|| Error::not_found("the store is gone").at_path(backend.location()))?;
@@ -90,7 +88,7 @@ impl<T: Document> Engine<T> {
         // First the clock, then the documents: whoever writes upon what it sees must win against it.
         observe(&mut lock(&self.writer), &manifest, &next);
         self.merge_found(&operations, &manifest)?;
-        **others = next;
+        *others = next;
         self.take_note(manifest, others);
         Ok(Some(Tail {
             operations,
@@ -141,7 +139,7 @@ impl<T: Document> Engine<T> {
     }
 
     /// Loads the store anew, with what this agent has settled; the operations that came, as far as they are kept, are in the answer.
-    fn load_anew(&self, others: &mut MutexGuard<'_, Others>) -> Result<Tail> {
+    fn load_anew(&self, others: &mut Others) -> Result<Tail> {
         let mut writer: Option<Guard<'_, T>> = match self.agent {
             Some(_) => Some(self.quiesce(lock(&self.writer))?),
             None => None,
@@ -164,7 +162,7 @@ impl<T: Document> Engine<T> {
         if let Some(writer) = &mut writer {
             observe(writer, &loaded.manifest, &loaded.others);
         }
-        let seen = std::mem::replace(&mut **others, loaded.others);
+        let seen = std::mem::replace(&mut *others, loaded.others);
         if !self.options.skip_load {
             *self.state_mut() = loaded.state;
         }
@@ -178,11 +176,7 @@ impl<T: Document> Engine<T> {
     }
 
     /// The reference's agents do not say what they replace: anything new means to load anew.
-    fn look_at_reference(
-        &self,
-        others: &MutexGuard<'_, Others>,
-        manifest: &Manifest,
-    ) -> Result<Option<Tail>> {
+    fn look_at_reference(&self, others: &Others, manifest: &Manifest) -> Result<Option<Tail>> {
         let known = self.manifest();
         let mut same = known.current_snapshot == manifest.current_snapshot
             && known.active_agent_ops == manifest.active_agent_ops;
