@@ -550,3 +550,59 @@ fn a_blind_agent_keeps_sight_of_its_own_writes() {
     a.refresh().unwrap();
     assert_eq!(value(&a, "mine"), Some(2));
 }
+
+#[test]
+fn a_migration_needs_the_store_for_itself_and_then_reaches_what_every_agent_wrote() {
+    let directory = tempfile::tempdir().unwrap();
+    let open = |id: &str, version: u32| {
+        Store::<Value>::builder()
+            .agent_id(id)
+            .version(version)
+            .migrate(|mut document, from| {
+                document["from"] = from.into();
+                Ok(document)
+            })
+            .open(directory.path())
+    };
+    let (a, b) = (open("a", 1).unwrap(), open("b", 1).unwrap());
+    set(&a, "x", 1);
+    set(&b, "y", 2);
+    let error = open("c", 2).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Locked);
+    assert!(error.message().contains("migrated"), "{error}");
+    drop((a, b));
+    let c = open("c", 2).unwrap();
+    for (id, document) in c.entries().unwrap() {
+        assert_eq!(document["from"], 1, "{id}");
+    }
+    assert_eq!(c.manifest().unwrap().version, 2);
+    assert_eq!(
+        open("a", 1).unwrap_err().kind(),
+        ErrorKind::UnsupportedVersion
+    );
+    set(&c, "z", 3);
+    let d = open("d", 2).unwrap();
+    assert_eq!(contents(&c), contents(&d));
+}
+
+#[test]
+fn watch_tells_what_other_agents_write() {
+    let backend = MemoryBackend::new();
+    let (a, b) = (agent(&backend, "a"), agent(&backend, "b"));
+    let (sender, told) = std::sync::mpsc::channel();
+    a.watch(std::time::Duration::from_millis(5), move |tail| {
+        for operation in tail.unwrap().operations {
+            sender.send(operation.id).unwrap();
+        }
+    })
+    .unwrap();
+    for n in 0..20 {
+        set(&b, &format!("{n}"), n);
+        if n % 6 == 0 {
+            a.compact().unwrap();
+            b.compact().unwrap();
+        }
+    }
+    let told: Vec<String> = told.iter().take(20).collect();
+    assert_eq!(told, (0..20).map(|n| n.to_string()).collect::<Vec<_>>());
+}
