@@ -146,7 +146,7 @@ pub(crate) fn previous_document<T>(op: &OpLine<'_>) -> Result<Option<Stored<T>>,
 /// use opslog::{Cursor, Store};
 /// let store: Store = Store::in_memory()?;
 /// store.set("a", &serde_json::json!({"n": 1}))?;
-/// let seen: Cursor = store.ops(opslog::Since::Start)?[0].cursor;
+/// let seen: Cursor = store.ops(opslog::Since::Start)?[0].cursor.clone();
 /// store.set("b", &serde_json::json!({"n": 2}))?;
 /// let text = seen.to_string();
 /// let new = store.ops(text.parse::<Cursor>()?)?;

@@ -461,7 +461,7 @@ impl<T: Document> Store<T> {
     /// store.set("a", &serde_json::json!({"n": 1}))?;
     /// let all = store.ops(Since::Start)?;
     /// store.set("b", &serde_json::json!({"n": 2}))?;
-    /// assert_eq!(store.ops(all[0].cursor)?.len(), 1);
+    /// assert_eq!(store.ops(&all[0].cursor)?.len(), 1);
     /// # Ok::<(), opslog::Error>(())
     /// ```
     pub fn ops(&self, since: impl Into<Since>) -> Result<Vec<Operation>> {

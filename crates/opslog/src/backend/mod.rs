@@ -262,8 +262,9 @@ pub trait Backend: Send + Sync + 'static {
     ///
     /// let backend = MemoryBackend::new();
     /// let (one, two) = (backend.lock_agent("one")?, backend.lock_agent("two")?);
-    /// assert!(backend.lock_agent("one").unwrap_err().is_locked());
-    /// assert!(backend.lock().unwrap_err().is_locked());
+    /// assert!(backend.lock_agent("one").is_err_and(|error| error.is_locked()));
+    /// assert!(backend.lock().is_err_and(|error| error.is_locked()));
+    /// drop((one, two));
     /// # Ok::<(), opslog::Error>(())
     /// ```
     fn lock_agent(&self, agent: &str) -> Result<Box<dyn LockGuard>>;
