@@ -16,3 +16,9 @@ tour:
 # The command's own help.
 help:
     cargo run --release -p opslog-cli -- --help
+
+# Before a release: power cuts on real file systems (root), fuzzing, data races. What a machine lacks is skipped, and said.
+torture:
+    scripts/power-cuts
+    scripts/fuzz
+    scripts/races

@@ -150,6 +150,19 @@ impl<T: Document> Engine<T> {
         Ok(())
     }
 
+    /// As [`commit`](Self::commit) in `Immediate` mode, whatever the mode, with the lock held throughout: when it fails it leaves no trace. The writer must be quiet.
+    pub(crate) fn commit_now<'e>(
+        &'e self,
+        mut writer: Guard<'e, T>,
+        drafts: Drafts<T>,
+        intent: &Intent,
+    ) -> Result<()> {
+        self.enqueue(&mut writer, drafts, intent)?;
+        let writer = self.quiesce(writer)?;
+        self.checkpoint_if_due(writer);
+        Ok(())
+    }
+
     /// Puts a commit at the end of the queue. When it fails, nothing was changed.
     fn enqueue(
         &self,
@@ -197,7 +210,11 @@ impl<T: Document> Engine<T> {
         writer.next_seq += ops;
         writer.ops_since_checkpoint += ops;
         match stamped {
-            None => self.stage(writer, drafts, &before, first_seq),
+            None => {
+                let is_taking_back = matches!(intent, Intent::Undo);
+                let at_once = !self.options.write_mode.is_immediate() && !is_taking_back;
+                self.stage(writer, drafts, &before, first_seq, at_once);
+            }
             Some(stamped) => stage_stamped(writer, drafts, stamped, first_seq),
         }
         Ok(outcome)
@@ -248,11 +265,11 @@ impl<T: Document> Engine<T> {
         drafts: Drafts<T>,
         before: &[Option<Stored<T>>],
         first_seq: u64,
+        at_once: bool,
     ) {
-        let immediate = self.options.write_mode.is_immediate();
-        let mut state = (!immediate).then(|| self.state_mut());
+        let mut state = at_once.then(|| self.state_mut());
         for (seq, (draft, before)) in (first_seq..).zip(drafts.into_iter().zip(before)) {
-            if immediate {
+            if !at_once {
                 let newest = Pending {
                     seq,
                     document: draft.document().cloned(),
@@ -445,7 +462,9 @@ impl<T: Document> Engine<T> {
                 writer.spare = group.bytes;
                 let _ = group.outcome.set(Ok(()));
             }
-            Err(WriteFailure::NotWritten(error)) if self.options.write_mode.is_immediate() => {
+            Err(WriteFailure::NotWritten(error))
+                if self.options.write_mode.is_immediate() || !group.changes.is_empty() =>
+            {
                 writer.fail_all(group, &error);
             }
             Err(WriteFailure::NotWritten(error)) => {

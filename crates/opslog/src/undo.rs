@@ -7,7 +7,7 @@ use arcstr::ArcStr;
 
 use crate::commit::{Draft, Drafts, Guard, Intent, poisoned};
 use crate::document::{Document, Stored};
-use crate::engine::{Engine, lock};
+use crate::engine::Engine;
 use crate::format::op_line::{self, BatchMark};
 use crate::history::kept_logs;
 use crate::op::previous_document;
@@ -48,14 +48,8 @@ impl<T: Document> Engine<T> {
             self.cut_off(&mut writer, &commit)?;
         } else {
             let drafts = self.reverse(&writer, &commit)?;
-            self.commit(writer, drafts, &Intent::Undo)?;
-            // As durable as a cut, in every write mode. When the storage refuses it is accepted all the same, and the next caller is told.
-            match self.flush() {
-                Err(error) if error.kind() != ErrorKind::Poisoned => {
-                    lock(&self.writer).failure.get_or_insert(error);
-                }
-                flushed => flushed?,
-            }
+            // As durable as a cut, in every write mode, and not done where the storage refuses it.
+            self.commit_now(writer, drafts, &Intent::Undo)?;
         }
         Ok(Some(ids))
     }

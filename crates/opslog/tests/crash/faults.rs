@@ -93,9 +93,7 @@ impl Driver<'_> {
                 plan.run(&mut self.store, &self.disk, config)
                     .map_err(said("once more"))?;
             }
-            // A buffered undo that the storage refuses is accepted all the same, as a write is, and the next caller is told.
-            let may_be_buffered = call == Call::Undo && !config.is_immediate();
-            if plan.durable && !may_be_buffered {
+            if plan.durable {
                 self.older.clear();
             } else {
                 self.older.push(self.model.clone());
