@@ -196,7 +196,7 @@ test("16: no name leaves the store's directory, and blobs cannot replace its fil
   }
   const backend = new FsBackend();
   await backend.initialize(store.dir, { readOnly: false });
-  for (const path of ["manifest.json", "../x", "/tmp/x", "ops/x", ".lock", ""]) {
+  for (const path of ["manifest.json", "../x", "/x", "ops/x", ".lock", ""]) {
     await assert.rejects(backend.writeBlob(path, Buffer.from("x")), { code: "OPSLOG_INVALID_INPUT" }, path);
   }
   for (const path of ["../x", "/etc/hostname", "a/../../x"]) {

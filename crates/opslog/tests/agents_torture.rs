@@ -47,8 +47,9 @@ impl Worker<'_> {
         } else {
             CheckpointMode::Blocking
         };
-        let began = Instant::now();
+        let mut tries = 0;
         loop {
+            tries += 1;
             let opened = Store::builder()
                 .agent_id(&*self.agent)
                 .skip_load(skip_load)
@@ -57,7 +58,7 @@ impl Worker<'_> {
             match opened {
                 Ok(store) => return store,
                 // The process before this one is not quite dead yet.
-                Err(error) if error.is_locked() && began.elapsed() < Duration::from_secs(30) => {
+                Err(error) if error.is_locked() && tries < 3_000 => {
                     std::thread::sleep(Duration::from_millis(10));
                 }
                 Err(error) => panic!("open: {error:?}"),
