@@ -3,13 +3,16 @@
 //! Each agent has a log of its own, in which it writes as a single writer does (`commit`). What is different is here: how a store is opened (`join`), how the
 //! others' logs are read (`look`), and how the manifest is swapped by compaction and archive (`compact`). The rules that decide which operation wins are in `merge`.
 
+mod archive;
 mod compact;
 mod join;
 mod look;
+mod picture;
 mod undo;
 
 use std::collections::{BTreeMap, HashMap};
 
+use crate::adopt::{adopt, adopt_log};
 use crate::backend::Backend;
 use crate::document::{Document, Stored};
 use crate::engine::Engine;
@@ -20,9 +23,10 @@ use crate::history::{Part, kept_logs};
 use crate::load::{self, damaged};
 use crate::merge::{Agent, compare_as_reference};
 use crate::op::Operation;
-use crate::open::{Loaded, LogDamage, adopt, adopt_log, replay};
+use crate::open::{Loaded, replay};
 use crate::oplog::{self, Lines, LogLine, Outcome, Start};
 use crate::options::{Options, Residency};
+use crate::recover::LogDamage;
 use crate::state::State;
 use crate::{Error, Result, paths};
 

@@ -13,7 +13,7 @@ use crate::document::{Document, Stored};
 use crate::engine::{Engine, lock};
 use crate::format::archive::{self, Segment};
 use crate::format::manifest::{ArchiveFacts, Manifest};
-use crate::state::State;
+use crate::state::{Frozen, State};
 use crate::{Error, ErrorKind, Json, Result, paths, time};
 
 impl<T: Document> Engine<T> {
@@ -39,16 +39,7 @@ impl<T: Document> Engine<T> {
         let mut writer = self.quiesce(self.writer()?)?;
         // Writers wait until it is done: what the predicate has seen is what is moved. It may read the store, not write it.
         let frozen = self.state().freeze();
-        let picked = self.while_batching(|| -> Result<Vec<Stored<T>>> {
-            let mut picked = Vec::new();
-            for document in frozen.iter() {
-                let document = document?;
-                if predicate(document.decoded()?, document.id()) {
-                    picked.push(document);
-                }
-            }
-            Ok(picked)
-        })?;
+        let picked = self.pick(&frozen, &mut predicate)?;
         if picked.is_empty() {
             return Ok(0);
         }
@@ -95,6 +86,24 @@ impl<T: Document> Engine<T> {
         self.forget(&gone);
         drop(writer);
         Ok(picked.len())
+    }
+
+    /// The documents that `predicate` wants; it runs as a batch does, since the writer lock is held.
+    pub(crate) fn pick(
+        &self,
+        documents: &Frozen<T>,
+        predicate: &mut dyn FnMut(&T, &str) -> bool,
+    ) -> Result<Vec<Stored<T>>> {
+        self.while_batching(|| {
+            let mut picked = Vec::new();
+            for document in documents.iter() {
+                let document = document?;
+                if predicate(document.decoded()?, document.id()) {
+                    picked.push(document);
+                }
+            }
+            Ok(picked)
+        })
     }
 
     /// Takes archived documents out of the state, unless that lies on the snapshot without them already.

@@ -11,7 +11,7 @@ use jiff::Timestamp;
 
 use crate::backend::{Backend, Log, ObjectWriter};
 use crate::base::IndexWriter;
-use crate::commit::{Guard, poisoned};
+use crate::commit::Guard;
 use crate::document::{Document, Stored};
 use crate::engine::{Engine, lock};
 use crate::format::manifest::{
@@ -24,6 +24,8 @@ use crate::sealed::{self, Merged};
 use crate::state::Stamps;
 use crate::testing::{self, Bug, is_planted};
 use crate::{Error, ErrorKind, Result, paths, time};
+
+mod due;
 
 const WRITE_PIECE: usize = 1 << 20;
 
@@ -195,14 +197,7 @@ impl<T: Document> Engine<T> {
         log_name: String,
         copied: u64,
     ) {
-        writer.end = log.end();
-        if let Some(mut old) = writer.log.replace(log) {
-            // What lies behind the cut stays where it is, for those who are reading it; the manifest says how much counts.
-            if let Err(error) = old.finish() {
-                tracing::warn!(%error, log = writer.log_name, "the replaced log keeps its padding");
-            }
-        }
-        writer.log_name = log_name;
+        writer.change_log(log, log_name);
         writer.ops_since_checkpoint = copied;
         writer.checkpoint_not_before = 0;
         writer.sealing = None;
@@ -227,11 +222,7 @@ impl<T: Document> Engine<T> {
                 discard_all(&*self.backend, new_files);
                 error
             }
-            _ => {
-                let poison = poisoned(&error);
-                writer.poison = Some(poison.clone());
-                poison
-            }
+            _ => writer.poison(&error),
         }
     }
 

@@ -17,14 +17,14 @@ use smallvec::{SmallVec, smallvec};
 use crate::backend::Log;
 use crate::document::{self, Document, Stored};
 use crate::engine::{Engine, Group, GroupOutcome, Pending, Writer, lock};
-use crate::format::op_line::{self, BatchMark, OpKind, OpLine, Origin, Prev};
-use crate::merge::{Agent, Order, Register, Stamp};
-use crate::options::{CheckpointMode, Residency, WriteMode};
+use crate::format::op_line::BatchMark;
+use crate::merge::Stamp;
+use crate::options::WriteMode;
 use crate::state::Change;
 use crate::sync::atomic::Ordering;
 use crate::sync::{Instant, MutexGuard, thread};
 use crate::testing::{Bug, is_planted};
-use crate::{Error, ErrorKind, Result, delta, time};
+use crate::{Error, ErrorKind, Result, time};
 
 /// How long a leader waits for those who wrote with the last group. A sync takes a few times as long.
 const GATHER_TIME: Duration = Duration::from_micros(80);
@@ -33,20 +33,12 @@ const QUEUE_LIMIT: usize = 16 << 20;
 /// Bytes after which a group that waits for the disk is full, and the next one is begun.
 const GROUP_LIMIT: usize = 4 << 20;
 
-/// Bytes of changed documents that are kept in memory whatever the budget: a checkpoint for less would cost more than it frees.
-const OVERLAY_LEAST: u64 = 1 << 20;
-
 pub(crate) mod each;
+mod line;
+mod stamp;
 
-/// How much of its memory a store with documents on storage has used.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Budget {
-    Kept,
-    /// A checkpoint moves what was changed to storage.
-    CheckpointDue,
-    /// Writers wait for the checkpoint.
-    Used,
-}
+use line::Line;
+use stamp::{stage_stamped, stamp_drafts};
 
 /// A set or delete on its way into a commit.
 pub(crate) enum Draft<T> {
@@ -482,73 +474,6 @@ impl<T: Document> Engine<T> {
             }
         }
     }
-
-    fn checkpoint_if_due(&self, writer: Guard<'_, T>) {
-        let due = self
-            .checkpoint_threshold()
-            .max(writer.checkpoint_not_before);
-        let budget = if writer.ops_since_checkpoint > writer.checkpoint_not_before {
-            self.budget()
-        } else {
-            Budget::Kept
-        };
-        let is_due = writer.ops_since_checkpoint >= due || budget != Budget::Kept;
-        if self.options.skip_load || !is_due {
-            return;
-        }
-        let is_running = writer.sealing.is_some();
-        let background = self.options.checkpoint_mode == CheckpointMode::Background;
-        match (background, budget) {
-            (true, Budget::Kept | Budget::CheckpointDue) => {
-                if !is_running {
-                    self.background.checkpoint_now();
-                }
-            }
-            (true, Budget::Used) if is_running => {
-                drop(writer);
-                drop(lock(&self.checkpointing));
-            }
-            _ => {
-                drop(writer);
-                if let Err(error) = self.checkpoint() {
-                    self.note_checkpoint_failure(&error);
-                }
-            }
-        }
-    }
-
-    /// What is left of the memory that documents read on demand may take: a quarter is for lines read lately, the rest for documents changed since
-    /// the snapshot.
-    fn budget(&self) -> Budget {
-        let Residency::OnDemand { cache_bytes } = self.options.residency else {
-            return Budget::Kept;
-        };
-        let taken = self.state().overlay_bytes();
-        let due = (cache_bytes as u64 / 2).max(OVERLAY_LEAST);
-        if taken <= due {
-            Budget::Kept
-        } else if taken <= due + due / 2 {
-            Budget::CheckpointDue
-        } else {
-            Budget::Used
-        }
-    }
-
-    /// Operations after which a checkpoint is due: so many that its cost per write does not grow with the store.
-    pub(crate) fn checkpoint_threshold(&self) -> u64 {
-        match self.options.checkpoint_threshold {
-            Some(threshold) => threshold.max(1),
-            None => self.manifest().stats.active_records.max(100),
-        }
-    }
-
-    /// A failed automatic checkpoint loses nothing; it is tried again after as many operations.
-    pub(crate) fn note_checkpoint_failure(&self, error: &Error) {
-        tracing::warn!(%error, "the automatic checkpoint failed; the log keeps everything");
-        let threshold = self.checkpoint_threshold();
-        let mut writer = lock(&self.writer);
-        writer.checkpoint_not_before = writer.ops_since_checkpoint + threshold;
-    }
 }
 
 /// Why a commit is made.
@@ -569,171 +494,31 @@ pub(crate) enum TakenBack {
     Nothing,
 }
 
-/// What an agent's operation adds to its line, and makes of its register.
-struct Stamped {
-    clock: u64,
-    takes: Option<Stamp>,
-    over: Option<Stamp>,
-    /// Nothing where it creates the document.
-    born: Option<Stamp>,
-    order: Order,
-    /// Whether it takes effect over what is known now.
-    wins: bool,
-}
-
-/// Gives each operation of an agent's commit its stamp. `register` knows what is there now.
-fn stamp_drafts<T>(
-    writer: &mut Writer<T>,
-    agent: &Agent,
-    drafts: &[Draft<T>],
-    intent: &Intent,
-    register: impl Fn(&Writer<T>, &str) -> Option<Register>,
-) -> Vec<Stamped> {
-    let mut within: HashMap<&str, Register> = HashMap::new();
-    let mut all = Vec::with_capacity(drafts.len());
-    for (index, draft) in drafts.iter().enumerate() {
-        let known = match within.get(draft.id()) {
-            Some(register) => Some(register.clone()),
-            None => register(writer, draft.id()),
-        };
-        let clock = writer.clock.tick();
-        let (takes, stamp, born) = match intent {
-            Intent::TakeBack(taken) => match taken.get(index).cloned() {
-                Some(TakenBack::Restored { born }) => (None, Stamp::new(clock, agent), born),
-                Some(TakenBack::Nothing) | None => (Some(Stamp::default()), Stamp::default(), None),
-            },
-            Intent::Write | Intent::Undo => {
-                let born = known.as_ref().and_then(Register::born).cloned();
-                (None, Stamp::new(clock, agent), born)
-            }
-        };
-        let order = Order {
-            born: born.clone().unwrap_or_else(|| stamp.clone()),
-            stamp,
-        };
-        let wins = known
-            .as_ref()
-            .is_none_or(|known| *known.stamp() < order.stamp);
-        if wins {
-            within.insert(draft.id(), register_after(draft, &order));
-        }
-        all.push(Stamped {
-            clock,
-            takes,
-            over: known.map(|known| known.stamp().clone()),
-            born,
-            order,
-            wins,
-        });
-    }
-    all
-}
-
-fn register_after<T>(draft: &Draft<T>, order: &Order) -> Register {
-    match draft {
-        Draft::Set(_) => Register::Live(order.clone()),
-        Draft::Delete(_) => Register::Deleted(order.stamp.clone()),
-    }
-}
-
-/// Keeps an agent's commit until its group is settled.
-fn stage_stamped<T>(
-    writer: &mut Writer<T>,
-    drafts: Drafts<T>,
-    stamped: Vec<Stamped>,
-    first_seq: u64,
-) {
-    for (seq, (draft, stamped)) in (first_seq..).zip(drafts.into_iter().zip(stamped)) {
-        let id = draft.shared_id();
-        let register = register_after(&draft, &stamped.order);
-        let document = match draft {
-            Draft::Set(document) => Some(document),
-            Draft::Delete(_) => None,
-        };
-        if stamped.wins {
-            let newest = Pending {
-                seq,
-                document: document.clone(),
-                register: Some(register),
-            };
-            writer.pending.insert(id.clone(), newest);
-        }
-        if let Some(group) = writer.queue.back_mut() {
-            group.changes.push(Change::Merge {
-                id,
-                document,
-                order: stamped.order,
-            });
-        }
-    }
-}
-
-/// One line of a commit, to be encoded.
-struct Line<'a, T> {
-    ts: &'a str,
-    draft: &'a Draft<T>,
-    before: Option<&'a Stored<T>>,
-    batch: Option<BatchMark>,
-    blind: bool,
-    undo: bool,
-    agent: Option<(&'a str, &'a Stamped)>,
-}
-
-impl<T> Line<'_, T> {
-    fn origin(&self) -> Origin<'_> {
-        let Some((_, stamped)) = self.agent else {
-            return Origin::default();
-        };
-        Origin {
-            takes: stamped.takes.as_ref().map(Stamp::text),
-            born: stamped.born.as_ref().map(Stamp::text),
-            over: stamped.over.as_ref().map(Stamp::text),
-        }
-    }
-
-    /// `prev_text` is scratch space.
-    fn encode(&self, group: &mut Group<T>, seq: u64, prev_text: &mut Vec<u8>) {
-        let data = self.draft.document().map(Stored::data);
-        prev_text.clear();
-        let is_delta = match (self.before, data) {
-            (Some(before), Some(data)) => delta::encode_reverse(before.data(), data, prev_text),
-            _ => false,
-        };
-        let prev = match self.before {
-            Some(_) if is_delta => {
-                Prev::Delta(std::str::from_utf8(prev_text).expect("a patch is made of UTF-8 text"))
-            }
-            Some(before) => Prev::Full(before.data()),
-            None => Prev::None,
-        };
-        let body_start = group.bytes.len();
-        op_line::encode_body(
-            &mut group.bytes,
-            &OpLine {
-                ts: self.ts,
-                kind: if data.is_some() {
-                    OpKind::Set
-                } else {
-                    OpKind::Delete
-                },
-                id: self.draft.id().into(),
-                prev,
-                data,
-                agent: self.agent.map(|(agent, _)| agent.into()),
-                clock: self.agent.map(|(_, stamped)| stamped.clock),
-                blind: self.blind,
-                undo: self.undo,
-                batch: self.batch,
-                origin: self.origin(),
-                seq: None,
-                at: None,
-            },
-        );
-        op_line::encode_trailer(&mut group.bytes, body_start, seq, group.at);
-    }
-}
-
 impl<T> Writer<T> {
+    /// Nothing is written any more, since what is on storage is unknown.
+    pub(crate) fn poison(&mut self, cause: &Error) -> Error {
+        let poison = poisoned(cause);
+        self.poison = Some(poison.clone());
+        poison
+    }
+
+    /// Goes on in `log`. What lies behind the end that counts of the old one stays where it is, for those who are reading it.
+    pub(crate) fn change_log(&mut self, log: Box<dyn Log>, name: String) {
+        self.end = log.end();
+        self.leave_log();
+        self.log = Some(log);
+        self.log_name = name;
+    }
+
+    /// Ends the log, which has been replaced.
+    pub(crate) fn leave_log(&mut self) {
+        if let Some(mut old) = self.log.take()
+            && let Err(error) = old.finish()
+        {
+            tracing::warn!(%error, log = self.log_name, "the replaced log keeps its padding");
+        }
+    }
+
     /// The group that takes new commits: the newest, unless there is none or it is a buffer's worth.
     fn open_group(&mut self, mode: WriteMode) -> &mut Group<T> {
         // A group that failed once keeps its lines; what comes after begins another write, which their `at` must show.
@@ -797,7 +582,7 @@ fn write(log: &mut dyn Log, bytes: &[u8]) -> std::result::Result<(), WriteFailur
     log.sync().map_err(WriteFailure::Unknown)
 }
 
-pub(crate) fn poisoned(cause: &Error) -> Error {
+fn poisoned(cause: &Error) -> Error {
     let error = Error::new(
         ErrorKind::Poisoned,
         format!(

@@ -18,8 +18,8 @@ use crate::document::Stored;
 use crate::follow::{Position, Tail};
 use crate::format::manifest::Manifest;
 use crate::merge::{Agent, Register};
-use crate::open::OpenReport;
 use crate::options::Options;
+use crate::recover::OpenReport;
 use crate::state::{Change, State};
 use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use crate::sync::{

@@ -26,6 +26,7 @@ pub mod backend;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 
+mod adopt;
 mod agents;
 mod archive;
 mod background;
@@ -58,6 +59,7 @@ mod oplog;
 mod options;
 mod paths;
 mod read;
+mod recover;
 mod repair;
 mod salvage;
 mod sealed;
@@ -89,9 +91,9 @@ pub use format::op_line::OpKind;
 pub use jiff::Timestamp;
 pub use lock::DirectoryLock;
 pub use op::{Cursor, Operation, Since};
-pub use open::{DamageReport, OpenReport};
 pub use oplog::DamageKind;
 pub use options::{CheckpointMode, Residency, Retention, UndoMode, WriteMode};
+pub use recover::{DamageReport, OpenReport};
 pub use repair::{
     RepairReport, UnreadablePart, plan_repair, plan_repair_backend, repair, repair_backend,
 };

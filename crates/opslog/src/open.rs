@@ -6,60 +6,24 @@
 use std::sync::{Arc, mpsc};
 use std::thread;
 
+use crate::adopt::adopt;
 use crate::agents::{self, Others};
 use crate::backend::{Backend, Log, Object};
 use crate::checkpoint::{create_log, discard, nonce, put_manifest, write_snapshot};
 use crate::document::{Document, Stored};
 use crate::engine::{Engine, Parts, Writer};
 use crate::follow::Position;
-use crate::format::manifest::{self, ArchiveFacts, Manifest, Ours, SealedLog, Stats};
+use crate::format::manifest::{self, Manifest, Ours, Stats};
 use crate::format::op_line::{OpKind, Prev};
 use crate::migrate::{migrate, migrated};
-use crate::oplog::{self, Damage, DamageKind, Outcome, Start};
+use crate::oplog::{self, Outcome, Start};
 use crate::options::Options;
+use crate::recover::{LogDamage, keep_damaged_bytes, remove_leftovers, report};
 use crate::state::{Lookup, State};
 use crate::{Error, ErrorKind, Result, load, paths, time};
 
 /// How often a reader starts over because a writer replaced the files it was about to read.
 const READ_TRIES: usize = 20;
-
-/// What recovery found when the store was opened.
-///
-/// ```
-/// # let store: opslog::Store = opslog::Store::in_memory()?;
-/// assert_eq!(store.open_report(), &opslog::OpenReport::default());
-/// # Ok::<(), opslog::Error>(())
-/// ```
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct OpenReport {
-    /// The parts of logs that were left out, in their order.
-    pub damage: Vec<DamageReport>,
-}
-
-/// A part of a log that was left out when the store was opened.
-///
-/// ```
-/// # let store: opslog::Store = opslog::Store::in_memory()?;
-/// for damage in &store.open_report().damage {
-///     panic!("{} at byte {}: {}", damage.path, damage.offset, damage.reason);
-/// }
-/// # Ok::<(), opslog::Error>(())
-/// ```
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct DamageReport {
-    /// The log.
-    pub path: String,
-    /// Where the part begins in it.
-    pub offset: u64,
-    /// How long it is.
-    pub bytes: u64,
-    /// Whether it had been acknowledged.
-    pub kind: DamageKind,
-    /// What is wrong with it.
-    pub reason: String,
-}
 
 /// The documents and the end of the log, as they were read.
 pub(crate) struct Loaded<T> {
@@ -72,24 +36,6 @@ pub(crate) struct Loaded<T> {
     pub(crate) damage: Vec<LogDamage>,
     /// Whether opslog wrote the manifest last.
     pub(crate) ours: bool,
-}
-
-/// What was left out of a log.
-pub(crate) struct LogDamage {
-    pub(crate) log: String,
-    pub(crate) damage: Damage,
-}
-
-impl LogDamage {
-    pub(crate) fn all(log: &str, outcome: &Outcome) -> Vec<Self> {
-        let damage = outcome.damage.iter().cloned();
-        damage
-            .map(|damage| Self {
-                log: log.to_owned(),
-                damage,
-            })
-            .collect()
-    }
 }
 
 /// Opens the store on `backend`.
@@ -556,175 +502,5 @@ pub(crate) fn check_version(options: &Options, manifest: &Manifest) -> Result<()
             "a store cannot be migrated in skip_load mode; open it once without",
         )),
         _ => Ok(()),
-    }
-}
-
-/// What the manifest would say if opslog had written it: the reference's other logs are the history.
-pub(crate) fn adopt(backend: &dyn Backend, manifest: &Manifest) -> Result<Ours> {
-    let mut ours = Ours {
-        archives: manifest
-            .archive_segments
-            .iter()
-            .map(|path| unknown_archive(path))
-            .collect(),
-        ..Ours::default()
-    };
-    let Some(active) = paths::parse_ops(&manifest.active_ops) else {
-        return Ok(ours);
-    };
-    let mut logs: Vec<(u64, String)> = backend
-        .list(paths::OPS)?
-        .into_iter()
-        .filter_map(|object| Some((paths::parse_ops(&object.name)?, object.name)))
-        .filter(|(milliseconds, _)| *milliseconds < active)
-        .collect();
-    logs.sort_unstable();
-    for (_, path) in logs {
-        ours.log_seq = adopt_log(backend, path, ours.log_seq, None, &mut ours)?;
-    }
-    ours.undo_floor = ours.log_seq;
-    Ok(ours)
-}
-
-/// Makes a log that the reference has replaced history. Its first operation has the number `seq`; the answer is the number behind its last one.
-pub(crate) fn adopt_log(
-    backend: &dyn Backend,
-    path: String,
-    seq: u64,
-    agent: Option<&str>,
-    ours: &mut Ours,
-) -> Result<u64> {
-    let start = Start {
-        position: 0,
-        seq: None,
-    };
-    let mut last = None;
-    let outcome = oplog::read(&*backend.open(&path)?, start, &mut |line| {
-        last = Some(line.op.ts.to_owned());
-        Ok(())
-    })?;
-    if outcome.count > 0 {
-        ours.sealed.push(SealedLog {
-            path,
-            bytes: outcome.end,
-            seq,
-            ops: outcome.count,
-            sealed_at: last.unwrap_or_default(),
-            agent: agent.map(str::to_owned),
-        });
-    }
-    Ok(seq + outcome.count)
-}
-
-/// An archive segment of which nothing is known but its name.
-fn unknown_archive(path: &str) -> ArchiveFacts {
-    ArchiveFacts {
-        path: path.to_owned(),
-        bytes: 0,
-        crc: 0,
-        documents: 0,
-    }
-}
-
-/// Turns what was read into the report, and says it once in the log.
-pub(crate) fn report(found: &[LogDamage], options: &Options) -> Result<OpenReport> {
-    let mut report = OpenReport::default();
-    for LogDamage { log, damage } in found {
-        if options.strict && damage.kind == DamageKind::Damaged {
-            return Err(Error::corrupt(format!(
-                "the log is damaged, and strict refuses to leave anything out: {}",
-                damage.reason
-            ))
-            .at_path(log)
-            .at_offset(damage.range.start));
-        }
-        let entry = DamageReport {
-            path: log.clone(),
-            offset: damage.range.start,
-            bytes: damage.range.end - damage.range.start,
-            kind: damage.kind,
-            reason: damage.reason.clone(),
-        };
-        // To a reader, a write that another process is in the middle of looks torn.
-        let beside_a_writer = options.read_only || options.agent.is_some();
-        if !(beside_a_writer && entry.kind == DamageKind::Torn) {
-            tracing::warn!(path = entry.path, offset = entry.offset, bytes = entry.bytes, kind = ?entry.kind, reason = entry.reason, "a part of the log was left out");
-        }
-        report.damage.push(entry);
-    }
-    Ok(report)
-}
-
-/// Copies the bytes that recovery leaves out to a file beside the log, once.
-pub(crate) fn keep_damaged_bytes(
-    backend: &dyn Backend,
-    log_name: &str,
-    damage: &[Damage],
-) -> Result<()> {
-    if damage.is_empty() {
-        return Ok(());
-    }
-    let log = backend.open(log_name)?;
-    let size = log.size()?;
-    let kept_name = paths::damaged(log_name);
-    let mut kept = match backend.read(&kept_name) {
-        Ok(kept) => kept,
-        Err(error) if error.kind() == ErrorKind::NotFound => Vec::new(),
-        Err(error) => return Err(error),
-    };
-    let before = kept.len();
-    for damage in damage {
-        let end = damage.range.end.min(size);
-        let length = usize::try_from(end.saturating_sub(damage.range.start)).unwrap_or(usize::MAX);
-        let mut bytes = vec![0; length];
-        let read = log.read_at(damage.range.start, &mut bytes)?;
-        bytes.truncate(read);
-        let means_something = bytes.iter().any(|byte| !matches!(byte, b'\n' | 0));
-        if means_something && memchr::memmem::find(&kept, &bytes).is_none() {
-            kept.extend_from_slice(&bytes);
-            kept.push(b'\n');
-        }
-    }
-    if kept.len() > before {
-        backend.put(&kept_name, &kept)?;
-    }
-    Ok(())
-}
-
-/// Removes what an interrupted writer left: unfinished files, and finished ones that no manifest came to name.
-fn remove_leftovers<T>(backend: &dyn Backend, loaded: &Loaded<T>) {
-    let manifest = &loaded.manifest;
-    let is_sealed = |name: &str| {
-        let mut sealed = manifest.ours.iter().flat_map(|ours| &ours.sealed);
-        sealed.any(|log| log.path == name)
-    };
-    let current_stamps = paths::stamps_of(&manifest.current_snapshot);
-    let current_index = paths::index_of(&manifest.current_snapshot);
-    for prefix in [
-        paths::MANIFEST,
-        paths::SNAPSHOTS,
-        paths::OPS,
-        paths::ARCHIVE,
-    ] {
-        let Ok(objects) = backend.list(prefix) else {
-            continue;
-        };
-        for name in objects.into_iter().map(|object| object.name) {
-            let superseded = paths::parse_snapshot(&name).is_some()
-                && name != manifest.current_snapshot
-                || paths::parse_index(&name).is_some() && Some(&name) != current_index.as_ref()
-                || paths::parse_stamps(&name).is_some() && Some(&name) != current_stamps.as_ref()
-                || loaded.ours && paths::parse_agent_ops(&name).is_some() && !is_sealed(&name)
-                || loaded.ours
-                    && paths::parse_ops(&name).is_some()
-                    && name != manifest.active_ops
-                    && !is_sealed(&name)
-                || loaded.ours
-                    && paths::parse_archive(&name).is_some_and(|(_, merged)| merged.is_some())
-                    && !manifest.archive_segments.contains(&name);
-            if superseded && agents::may_go(backend, &name) || paths::is_temporary(&name) {
-                discard(backend, &name);
-            }
-        }
     }
 }

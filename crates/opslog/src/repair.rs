@@ -13,8 +13,8 @@ use std::path::Path;
 
 use crate::backend::{Backend, FsBackend, LockGuard};
 use crate::format::manifest::{ArchiveFacts, SealedLog};
-use crate::open::DamageReport;
 use crate::oplog::DamageKind;
+use crate::recover::DamageReport;
 use crate::salvage::Unreadable;
 use crate::state::State;
 use crate::{Result, paths};

@@ -16,7 +16,7 @@ use crate::document::{Document, Json};
 use crate::engine::{Engine, lock};
 use crate::follow::{Tail, Watch};
 use crate::op::{Operation, Since};
-use crate::open::OpenReport;
+use crate::recover::OpenReport;
 use crate::stats::{AgentInfo, ManifestInfo, Stats};
 use crate::stream::{OpStream, SnapshotStream};
 use crate::sync::Mutex;

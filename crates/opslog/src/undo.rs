@@ -5,10 +5,10 @@
 
 use arcstr::ArcStr;
 
-use crate::commit::{Draft, Drafts, Guard, Intent, poisoned};
+use crate::commit::{Draft, Drafts, Guard, Intent};
 use crate::document::{Document, Stored};
 use crate::engine::Engine;
-use crate::format::op_line::{self, BatchMark};
+use crate::format::op_line::{self, BatchMark, OpLine};
 use crate::history::kept_logs;
 use crate::op::previous_document;
 use crate::open::missing_file_is_damage;
@@ -111,9 +111,7 @@ impl<T: Document> Engine<T> {
             ));
         };
         if let Err(error) = log.truncate(commit.offset) {
-            let poison = poisoned(&error);
-            writer.poison = Some(poison.clone());
-            return Err(poison);
+            return Err(writer.poison(&error));
         }
         let ops = commit.lines.len() as u64;
         writer.end = commit.offset;
@@ -138,15 +136,7 @@ impl<T: Document> Engine<T> {
         let mut drafts = Drafts::new();
         for raw in &commit.lines {
             let op = op_line::decode(raw).map_err(|flaw| unreadable(&flaw.to_string()))?;
-            if op.blind {
-                return Err(Error::new(
-                    ErrorKind::Conflict,
-                    format!(
-                        "the last change of '{}' was made in skip_load mode, which does not know what was before; set the document instead",
-                        op.id
-                    ),
-                ));
-            }
+            refuse_blind(&op)?;
             let before: Option<Stored<T>> =
                 previous_document(&op).map_err(|()| unreadable("its patch does not apply"))?;
             match before {
@@ -236,6 +226,20 @@ fn last_commit(lines: &mut Backward<'_>, log: &str) -> Result<Option<Commit>> {
             count: mark.count,
         });
     }
+}
+
+/// What was written blindly says nothing of what was before.
+pub(crate) fn refuse_blind(op: &OpLine<'_>) -> Result<()> {
+    if !op.blind {
+        return Ok(());
+    }
+    Err(Error::new(
+        ErrorKind::Conflict,
+        format!(
+            "the last change of '{}' was made in skip_load mode, which does not know what was before; set the document instead",
+            op.id
+        ),
+    ))
 }
 
 pub(crate) fn unreadable(reason: &str) -> Error {

@@ -7,8 +7,9 @@ use crate::backend::{Backend, FsBackend, Object};
 use crate::format::manifest::{ArchiveFacts, FileFacts, Manifest};
 use crate::format::{archive, snapshot, stamps};
 use crate::history::{Part, kept_logs};
-use crate::open::{DamageReport, read_manifest};
+use crate::open::read_manifest;
 use crate::oplog::{self, DamageKind, Lines, LogLine, Outcome, Start};
+use crate::recover::DamageReport;
 use crate::{Error, ErrorKind, Result, base, load, paths};
 
 /// How often the check starts over because a writer made a checkpoint meanwhile.

@@ -3,8 +3,7 @@
 //! Nothing here waits for another agent, or writes to its log while it lives. What is prepared is prepared for one manifest; where another one came in
 //! between that leaves the snapshot alone, it is put on top of that, otherwise it is made anew.
 
-use std::collections::{BTreeMap, HashSet};
-use std::sync::{Arc, TryLockError};
+use std::sync::TryLockError;
 use std::time::Instant;
 
 use jiff::Timestamp;
@@ -13,64 +12,38 @@ use super::Others;
 use super::join::{
     Garbage, SWAPS, busy, create_agent_log, finish, read_version, replace_log, swap,
 };
-use crate::archive::merge_list;
-use crate::backend::{Backend, Expected, Log};
+use super::picture::{Dead, Picture};
+use crate::backend::{Expected, Log};
 use crate::checkpoint::{
     Cut, NewSnapshot, copy_all_ops, discard, discard_all, retain, write_snapshot, write_stamps,
 };
 use crate::close::closed;
-use crate::commit::{Guard, poisoned};
+use crate::commit::Guard;
 use crate::document::{Document, Stored};
 use crate::engine::{Engine, lock};
-use crate::follow::Position;
 use crate::format::manifest::{ArchiveFacts, CheckpointCost, FileFacts, Manifest};
-use crate::merge::{Agent, Mark, Order, Stamp};
-use crate::open::{keep_damaged_bytes, read_manifest};
-use crate::oplog::{self, Start};
+use crate::merge::Agent;
+use crate::open::read_manifest;
 use crate::options::Residency;
 use crate::sealed::{self, Merged};
-use crate::state::{Frozen, Stamps};
+use crate::state::Stamps;
 use crate::{Error, ErrorKind, Result, paths, time};
 
-/// The store as this agent sees it at one moment.
-struct Picture<T> {
-    base: Arc<Manifest>,
-    documents: Frozen<T>,
-    stamps: Stamps,
-    others: Others,
-    dead: Dead,
-    cut: Cut,
-    /// The agent's own clock.
-    clock: u64,
-    listed: Garbage,
-    began: Instant,
-}
-
-/// Agents whose processes had ended before their logs were read, with these logs: they are whole, and nobody will write to them. An agent that comes back has another log.
-#[derive(Default)]
-struct Dead(BTreeMap<Agent, String>);
-
-impl Dead {
-    fn has_left(&self, agent: &str, log: &str) -> bool {
-        self.0.get(agent).is_some_and(|left| left == log)
-    }
-}
-
 /// What a swap puts in place.
-struct Replacement {
-    snapshot: NewSnapshot,
-    stamps: FileFacts,
-    archives: Option<Vec<ArchiveFacts>>,
+pub(super) struct Replacement {
+    pub(super) snapshot: NewSnapshot,
+    pub(super) stamps: FileFacts,
+    pub(super) archives: Option<Vec<ArchiveFacts>>,
     /// A log that takes the place of several short ones.
-    merged: Option<Merged>,
+    pub(super) merged: Option<Merged>,
     /// Tombstones up to this clock are gone: no agent may be able to write below it.
-    forgotten: u64,
+    pub(super) forgotten: u64,
     /// Whether this agent gives up its log.
-    closing: bool,
+    pub(super) closing: bool,
 }
 
 /// How an attempt to swap ended.
-enum Swap<'e, T> {
+pub(super) enum Swap<'e, T> {
     Done(Guard<'e, T>),
     /// Another snapshot is in place: what was prepared is of no use.
     Lost,
@@ -91,19 +64,11 @@ impl<T: Document> Engine<T> {
         self.until_swapped(&mut attempt)
     }
 
-    /// As [`archive`](Self::archive), beside other agents.
-    pub(crate) fn archive_as_agent(
-        &self,
-        period: &str,
-        mut predicate: impl FnMut(&T, &str) -> bool,
-    ) -> Result<usize> {
-        let _turn = lock(&self.checkpointing);
-        self.ensure_can_checkpoint()?;
-        self.until_swapped(&mut || self.try_archive(period, &mut predicate))
-    }
-
     /// Repeats `attempt` as long as another agent's snapshot comes in between.
-    fn until_swapped<R>(&self, attempt: &mut dyn FnMut() -> Result<Option<R>>) -> Result<R> {
+    pub(super) fn until_swapped<R>(
+        &self,
+        attempt: &mut dyn FnMut() -> Result<Option<R>>,
+    ) -> Result<R> {
         let snapshot = || -> Result<Option<String>> {
             let manifest = read_manifest(&*self.backend)?;
             Ok(manifest.map(|manifest| manifest.current_snapshot))
@@ -161,95 +126,8 @@ impl<T: Document> Engine<T> {
         }
     }
 
-    fn try_archive(
-        &self,
-        period: &str,
-        predicate: &mut dyn FnMut(&T, &str) -> bool,
-    ) -> Result<Option<usize>> {
-        let began = Instant::now();
-        let (listed, dead) = self.before_looking()?;
-        self.look_by_the_way()?;
-        let others = lock(&self.others);
-        let mut writer = self.quiesce(self.writer()?)?;
-        let picture = self.picture(&mut writer, &others, listed, dead, began);
-        writer.sealing = None;
-        let picked = self.while_batching(|| -> Result<Vec<Stored<T>>> {
-            let mut picked = Vec::new();
-            for document in picture.documents.iter() {
-                let document = document?;
-                if predicate(document.decoded()?, document.id()) {
-                    picked.push(document);
-                }
-            }
-            Ok(picked)
-        })?;
-        if picked.is_empty() {
-            return Ok(Some(0));
-        }
-        let (facts, replaced) = self.write_segment(&picture.base, period, &picked)?;
-        let new_segment = facts.path.clone();
-        let archives = merge_list(&picture.base, facts, &replaced);
-        let swapped = self.swap_in_archive(writer, picture, &picked, archives);
-        match swapped {
-            Ok(true) => {
-                discard_all(&*self.backend, &replaced);
-                Ok(Some(picked.len()))
-            }
-            Ok(false) => {
-                discard(&*self.backend, &new_segment);
-                Ok(None)
-            }
-            Err(error) => {
-                if error.kind() != ErrorKind::Poisoned {
-                    discard(&*self.backend, &new_segment);
-                }
-                Err(error)
-            }
-        }
-    }
-
-    /// Swaps in a snapshot without the documents `picked`, which are in one of the segments `archives`; `false` when another one came first.
-    fn swap_in_archive(
-        &self,
-        writer: Guard<'_, T>,
-        mut picture: Picture<T>,
-        picked: &[Stored<T>],
-        archives: Vec<ArchiveFacts>,
-    ) -> Result<bool> {
-        let gone: HashSet<&str> = picked.iter().map(Stored::id).collect();
-        let tombstones = picture.bury(&gone)?;
-        let forgotten = picture.promise(self);
-        let stamps = picture.stamps.without_forgotten(forgotten);
-        let kept = picture.documents.iter().filter(|document| {
-            document
-                .as_ref()
-                .map_or(true, |document| !gone.contains(document.id()))
-        });
-        let (snapshot, stamps) = self.write_both(&picture, kept, &stamps)?;
-        let replacement = Replacement {
-            snapshot,
-            stamps,
-            archives: Some(archives),
-            merged: None,
-            forgotten,
-            closing: false,
-        };
-        let Swap::Done(_writer) = self.swap_in(writer, picture, &replacement)? else {
-            return Ok(false);
-        };
-        let mut state = self.state_mut();
-        for (id, stamp) in tombstones {
-            let order = Order {
-                born: stamp.clone(),
-                stamp,
-            };
-            state.merge(&id, None, order);
-        }
-        Ok(true)
-    }
-
     /// What must be known before the logs are read: the files that are there, and the agents that are dead.
-    fn before_looking(&self) -> Result<(Garbage, Dead)> {
+    pub(super) fn before_looking(&self) -> Result<(Garbage, Dead)> {
         let listed = Garbage::list(&*self.backend)?;
         let manifest = read_manifest(&*self.backend)?;
         let mut dead = Dead::default();
@@ -280,7 +158,7 @@ impl<T: Document> Engine<T> {
         }))
     }
 
-    fn picture(
+    pub(super) fn picture(
         &self,
         writer: &mut Guard<'_, T>,
         others: &Others,
@@ -303,7 +181,7 @@ impl<T: Document> Engine<T> {
         }
     }
 
-    fn write_both(
+    pub(super) fn write_both(
         &self,
         picture: &Picture<T>,
         documents: impl Iterator<Item = Result<Stored<T>>>,
@@ -320,7 +198,7 @@ impl<T: Document> Engine<T> {
     }
 
     /// Swaps in a manifest that names what was prepared, on top of whatever changed meanwhile but the snapshot; the writer is quiet.
-    fn swap_in<'e>(
+    pub(super) fn swap_in<'e>(
         &'e self,
         mut writer: Guard<'e, T>,
         picture: Picture<T>,
@@ -517,16 +395,10 @@ impl<T: Document> Engine<T> {
         let Some(own) = own else {
             self.mark_closed();
             writer.poison = Some(closed());
-            if let Some(mut old) = writer.log.take() {
-                finish_log(&mut *old, &writer.log_name);
-            }
+            writer.leave_log();
             return;
         };
-        writer.end = own.log.end();
-        let name = std::mem::replace(&mut writer.log_name, own.name);
-        if let Some(mut old) = writer.log.replace(own.log) {
-            finish_log(&mut *old, &name);
-        }
+        writer.change_log(own.log, own.name);
     }
 
     /// Decides what a failed swap means: not swapped (go on), or unknown (poisoned). Another agent may have swapped since, but what the manifest says of our log
@@ -544,11 +416,7 @@ impl<T: Document> Engine<T> {
                 discard_all(&*self.backend, new_files);
                 error
             }
-            _ => {
-                let poison = poisoned(&error);
-                writer.poison = Some(poison.clone());
-                poison
-            }
+            _ => writer.poison(&error),
         }
     }
 
@@ -627,154 +495,4 @@ struct OwnLog {
     log: Box<dyn Log>,
     /// Operations in it.
     copied: u64,
-}
-
-fn finish_log(log: &mut dyn Log, name: &str) {
-    // What lies behind the end that counts stays where it is, for those who are reading it.
-    if let Err(error) = log.finish() {
-        tracing::warn!(%error, log = name, "the replaced log keeps its padding");
-    }
-}
-
-/// A place in an agent's log before which everything is settled.
-struct Settled {
-    seq: u64,
-    offset: u64,
-    /// Everything behind it has a greater clock.
-    clock: u64,
-}
-
-impl<T> Picture<T> {
-    fn own_end(&self) -> Settled {
-        Settled {
-            seq: self.cut.seq,
-            offset: self.cut.end,
-            clock: self.clock,
-        }
-    }
-
-    /// The snapshot that is in place, where it has stamps.
-    fn present(&self) -> Option<(NewSnapshot, FileFacts)> {
-        let ours = self.base.ours.as_ref()?;
-        let snapshot = NewSnapshot {
-            name: self.base.current_snapshot.clone(),
-            facts: ours.snapshot,
-        };
-        Some((snapshot, ours.stamps?))
-    }
-
-    /// Whether everything that was read is in the snapshot.
-    fn is_folded(&self, own: Option<&str>) -> bool {
-        self.base.agents().all(|facts| {
-            let read = self
-                .others
-                .get(&*facts.id)
-                .map(|position| position.next_seq);
-            if own == Some(&facts.id) {
-                facts.folded == self.cut.seq
-            } else {
-                read.is_none_or(|read| read == facts.folded)
-            }
-        })
-    }
-
-    /// Of a living agent, nobody else knows whether its last write will stay.
-    fn settled(&self, agent: &str, position: &Position) -> Settled {
-        if self.dead.has_left(agent, &position.log) {
-            Settled {
-                seq: position.next_seq,
-                offset: position.offset,
-                clock: position.clock,
-            }
-        } else {
-            Settled {
-                seq: position.group.seq,
-                offset: position.group.offset,
-                clock: position.group.clock,
-            }
-        }
-    }
-
-    /// The greatest clock that no agent with a log can write at or below any more.
-    fn promise<E: Document>(&self, engine: &Engine<E>) -> u64 {
-        let others = self
-            .base
-            .agents()
-            .filter(|facts| facts.log.is_some() && engine.agent.as_deref() != Some(&facts.id));
-        let alive = others.filter(|facts| {
-            let log = facts.log.as_deref();
-            !log.is_some_and(|log| self.dead.has_left(&facts.id, log))
-        });
-        let clocks = alive.map(|facts| {
-            let position = self.others.get(&*facts.id);
-            let read = position.map_or(0, |position| self.settled(&facts.id, position).clock);
-            facts.clock.max(read)
-        });
-        clocks.chain([self.clock]).min().unwrap_or(0)
-    }
-
-    /// The last writes of dead agents are folded and sealed: they must be there after a power cut, though their agent may have been killed before its sync.
-    fn settle_dead(&self, backend: &dyn Backend) -> Result<()> {
-        for (agent, log) in &self.dead.0 {
-            let Some(position) = self
-                .others
-                .get(agent)
-                .filter(|position| position.log == *log)
-            else {
-                continue;
-            };
-            let settled = self
-                .keep_damaged(backend, agent, log)
-                .and_then(|()| backend.open_log(log, position.group.offset, position.offset));
-            match settled {
-                Ok(_) => {}
-                // Its agent came back, and somebody has removed what it had left.
-                Err(error) if error.kind() == ErrorKind::NotFound => {}
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(())
-    }
-
-    /// Copies what a dead agent's log has that is no operation to a file beside it, before it is cut off.
-    fn keep_damaged(&self, backend: &dyn Backend, agent: &str, log: &str) -> Result<()> {
-        let Some(facts) = self.base.agent(agent) else {
-            return Ok(());
-        };
-        let start = Start {
-            position: facts.offset,
-            seq: Some(facts.folded),
-        };
-        let outcome = oplog::read(&*backend.open(log)?, start, &mut |_| Ok(()))?;
-        keep_damaged_bytes(backend, log, &outcome.damage)
-    }
-
-    /// Turns the stamps of the documents `gone` into tombstones, which it returns.
-    fn bury(&mut self, gone: &HashSet<&str>) -> Result<Vec<(Box<str>, Stamp)>> {
-        let mut tombstones = Vec::new();
-        let mut kept = Vec::with_capacity(self.stamps.documents.len());
-        for (document, order) in self.documents.iter().zip(self.stamps.documents.drain(..)) {
-            let document = document?;
-            if gone.contains(document.id()) {
-                let stamp = order.stamp.marked(Mark::ARCHIVED);
-                tombstones.push((Box::from(document.id()), stamp));
-            } else {
-                kept.push(order);
-            }
-        }
-        self.stamps.documents = kept;
-        self.stamps.deleted.extend(tombstones.iter().cloned());
-        Ok(tombstones)
-    }
-}
-
-impl Stamps {
-    /// Without the tombstones that no operation can come to meet any more.
-    fn without_forgotten(&self, clock: u64) -> Self {
-        let needed = self.deleted.iter().filter(|(_, stamp)| stamp.clock > clock);
-        Self {
-            documents: self.documents.clone(),
-            deleted: needed.cloned().collect(),
-        }
-    }
 }

@@ -19,11 +19,11 @@ use crate::follow::Position;
 use crate::format::manifest::{self, AgentFacts, Manifest, Ours, SealedLog, Stats};
 use crate::merge::{Agent, Order, Stamp};
 use crate::open::{
-    Loaded, LogDamage, check_version, create, keep_damaged_bytes, load_all, load_consistent,
-    named_paths, no_store, read_manifest, report,
+    Loaded, check_version, create, load_all, load_consistent, named_paths, no_store, read_manifest,
 };
 use crate::oplog::{self, Lines, Start};
 use crate::options::{Options, Residency, WriteMode};
+use crate::recover::{LogDamage, keep_damaged_bytes, report};
 use crate::sealed::MERGES_MAX;
 use crate::state::Stamps;
 use crate::{Error, ErrorKind, Result, paths, time};

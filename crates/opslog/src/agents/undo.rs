@@ -8,8 +8,8 @@ use crate::history::kept_logs;
 use crate::merge::{Mark, Order, Register, Stamp, StampText};
 use crate::op::previous_document;
 use crate::state::State;
-use crate::undo::{Commit, unreadable};
-use crate::{Error, ErrorKind, Result};
+use crate::undo::{Commit, refuse_blind, unreadable};
+use crate::{ErrorKind, Result};
 
 impl<T: Document> Engine<T> {
     /// Takes back this agent's last commit that was not taken back yet; `false` when there is none.
@@ -33,15 +33,7 @@ impl<T: Document> Engine<T> {
         let mut first_clock = u64::MAX;
         for raw in commit.lines.iter().rev() {
             let op = op_line::decode(raw).map_err(|flaw| unreadable(&flaw.to_string()))?;
-            if op.blind {
-                return Err(Error::new(
-                    ErrorKind::Conflict,
-                    format!(
-                        "the last change of '{}' was made in skip_load mode, which does not know what was before; set the document instead",
-                        op.id
-                    ),
-                ));
-            }
+            refuse_blind(&op)?;
             first_clock = first_clock.min(op.clock.unwrap_or(0));
             // The first operation on an id says what was before the commit, the last one what it came to.
             match taken.iter_mut().find(|taken| taken.id == *op.id) {
