@@ -180,7 +180,7 @@ test("a checkpoint that a call causes is over when the call is", async (context)
   for (const options of [{ checkpointThreshold: 10 }, {}, { writeMode: "group", groupCommitSize: 7, checkpointThreshold: 10 }]) {
     const store = await opened(context, options);
     const { currentSnapshot } = store.getManifest();
-    const threshold = options.checkpointThreshold ?? 100;
+    const threshold = options.checkpointThreshold ?? 1_000;
     for (let n = 1; n < threshold; n += 1) await store.set("a", { n });
     assert.deepEqual([store.stats().opsCount, store.getManifest().currentSnapshot], [threshold - 1, currentSnapshot]);
     await store.set("a", { n: 0 });
