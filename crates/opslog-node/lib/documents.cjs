@@ -156,8 +156,11 @@ class Documents {
   }
 
   #loadedSlotOf(id) {
-    if (this.#loaded === 0 || typeof id !== "string" || !id.isWellFormed()) return NOWHERE;
-    return this.#native.find(id);
+    return this.#mayBeLoaded(id) ? this.#native.find(id) : NOWHERE;
+  }
+
+  #mayBeLoaded(id) {
+    return this.#loaded > 0 && typeof id === "string" && id.isWellFormed();
   }
 
   #idIn(slot) {
@@ -166,12 +169,25 @@ class Documents {
   }
 
   #find(id) {
-    const slot = this.#slots.get(id) ?? this.#loadedSlotOf(id);
+    const known = this.#slots.get(id);
+    const document = (known === undefined ? this.#takeLoaded(id) : undefined) ?? this.#read(known ?? this.#loadedSlotOf(id));
+    if (!this.#mutable && document !== undefined) this.#got.set(id, document);
+    return document;
+  }
+
+  /** Finds and takes in one call a document that nobody has asked for. */
+  #takeLoaded(id) {
+    if (this.#mutable || this.#fresh !== null || !this.#mayBeLoaded(id)) return undefined;
+    const taken = this.#native.takeLoaded(id);
+    if (taken === null) return undefined;
+    const [slot, document] = JSON.parse(taken);
+    return (this.#values[slot] = freeze(document));
+  }
+
+  #read(slot) {
     if (slot === NOWHERE) return undefined;
     const value = this.#values[slot];
-    const document = typeof value === "object" ? value : this.#decode(slot);
-    if (!this.#mutable) this.#got.set(id, document);
-    return document;
+    return typeof value === "object" ? value : this.#decode(slot);
   }
 
   /** Calls the caller's code with each document as it is now. */

@@ -101,6 +101,15 @@ impl Documents {
         lock(&self.current).take(place)
     }
 
+    /// Takes the document of `id` as it was loaded, as `[place, document]`; nothing when it was not loaded, or is taken.
+    pub(crate) fn take_loaded(&self, id: &str) -> Option<String> {
+        let mut loaded = lock(&self.current);
+        let place = loaded.ids.find(id)?;
+        let text = loaded.texts.get_mut(place as usize)?.take()?;
+        drop(loaded);
+        Some(format!("[{place},{}]", text.as_str()))
+    }
+
     /// Takes the texts at `places`, as a JSON array.
     pub(crate) fn take(&self, places: &[u32]) -> String {
         let mut loaded = lock(&self.current);

@@ -119,21 +119,27 @@ impl NativeStore {
     /// The ids that were loaded, `count` from `place` on, as a JSON array.
     #[napi]
     pub fn ids<'e>(&self, env: &'e Env, place: u32, count: u32) -> napi::Result<JsString<'e>> {
-        js_string(env, self.documents.ids(place as usize, count as usize))
+        js_string(env, &self.documents.ids(place as usize, count as usize))
     }
 
     /// The documents at `places`, each once, as a JSON array.
     #[napi]
     pub fn take<'e>(&self, env: &'e Env, places: Uint32Array) -> napi::Result<JsString<'e>> {
-        js_string(env, self.documents.take(&places))
+        js_string(env, &self.documents.take(&places))
     }
 
     /// The document at `place`, once.
     #[napi]
-    pub fn take_one(&self, place: u32) -> Option<String> {
-        self.documents
-            .take_one(place)
-            .map(|text| text.as_str().to_owned())
+    pub fn take_one<'e>(&self, env: &'e Env, place: u32) -> napi::Result<Option<JsString<'e>>> {
+        let text = self.documents.take_one(place);
+        text.map(|text| js_string(env, text.as_str())).transpose()
+    }
+
+    /// The place and the document of an id, as a JSON array, once; nothing for one that was not loaded.
+    #[napi]
+    pub fn take_loaded<'e>(&self, env: &'e Env, id: String) -> napi::Result<Option<JsString<'e>>> {
+        let text = self.documents.take_loaded(&id);
+        text.map(|text| js_string(env, &text)).transpose()
     }
 
     /// Lets go of the texts that were loaded and not taken: they have been replaced.
@@ -320,12 +326,12 @@ fn migration(migrate: &Function<'_, FnArgs<(String, u32)>, String>) -> napi::Res
     }))
 }
 
-fn js_string(env: &Env, text: String) -> napi::Result<JsString<'_>> {
+fn js_string<'e>(env: &'e Env, text: &str) -> napi::Result<JsString<'e>> {
     // V8 keeps one byte a character then, and has nothing to decode.
     if text.is_ascii() {
         env.create_string_latin1(text)
     } else {
-        env.create_string(&text)
+        env.create_string(text)
     }
 }
 
