@@ -84,6 +84,8 @@ impl NativeStore {
                 }
                 Err(error) => tell_failed_open(&tell, &error),
             }
+            // Whoever waits for the end may open the directory at once.
+            drop(store);
             jobs.note_end();
         };
         std::thread::Builder::new()
