@@ -71,6 +71,7 @@ class Documents {
       this.#values.push(value);
       this.#size += 1;
     } else {
+      this.#letGo(this.#values[slot], value);
       this.#values[slot] = value;
       this.#got.delete(id);
     }
@@ -83,16 +84,8 @@ class Documents {
   delete(id) {
     const slot = this.#slotOf(id);
     if (slot === NOWHERE) return;
-    this.#beforeChange();
-    if (this.#loadedSlotOf(id) === NOWHERE) this.#slots.delete(id);
-    else this.#slots.set(id, NOWHERE);
-    this.#got.delete(id);
-    this.#ids[slot] = UNNAMED;
-    this.#values[slot] = undefined;
-    this.#size -= 1;
-    if (slot < this.#loaded) return;
-    this.#holes += 1;
-    if (this.#holes > HOLES_LEAST && this.#holes * 2 > this.#ids.length - this.#loaded) this.#closeHoles();
+    this.#letGo(this.#values[slot]);
+    this.#vacate(id, slot);
   }
 
   /** The id of the nearest document before that of `id` that is not gone: empty for the first one, null where there is no document of `id`. */
@@ -108,8 +101,9 @@ class Documents {
   /** Puts the documents of `ids` behind all others, in this order. */
   putLast(ids) {
     for (const id of ids) {
-      const value = this.#values[this.#slotOf(id)];
-      this.delete(id);
+      const slot = this.#slotOf(id);
+      const value = this.#values[slot];
+      this.#vacate(id, slot);
       this.set(id, value);
     }
   }
@@ -144,6 +138,24 @@ class Documents {
       this.#values.push(this.#loaded);
     }
     this.#size += count;
+  }
+
+  #vacate(id, slot) {
+    this.#beforeChange();
+    if (this.#loadedSlotOf(id) === NOWHERE) this.#slots.delete(id);
+    else this.#slots.set(id, NOWHERE);
+    this.#got.delete(id);
+    this.#ids[slot] = UNNAMED;
+    this.#values[slot] = undefined;
+    this.#size -= 1;
+    if (slot < this.#loaded) return;
+    this.#holes += 1;
+    if (this.#holes > HOLES_LEAST && this.#holes * 2 > this.#ids.length - this.#loaded) this.#closeHoles();
+  }
+
+  /** A text that came after the load, and that nobody will ask for. */
+  #letGo(value, next) {
+    if (typeof value === "number" && value >= this.#loaded && value !== next) this.#native.forget(value);
   }
 
   #slotOf(id) {

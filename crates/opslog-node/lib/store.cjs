@@ -573,11 +573,11 @@ class Store {
 
   /** Applies operations that came from the only writer; `changed` has what became of their documents. */
   #follow(operations, changed) {
-    for (const { op, id } of operations) {
-      const place = changed.get(id);
+    const lastDelete = new Map(operations.map(({ op, id }, index) => [op === "delete" ? id : null, index]));
+    operations.forEach(({ op, id }, index) => {
       if (op === "delete") this.#show(id, null);
-      else if (place !== null) this.#show(id, place);
-    }
+      else if (!(index < lastDelete.get(id))) this.#show(id, changed.get(id));
+    });
   }
 }
 

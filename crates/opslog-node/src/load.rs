@@ -132,6 +132,11 @@ impl Documents {
         array
     }
 
+    /// Lets go of a text that was added.
+    pub(crate) fn forget(&self, place: u32) {
+        lock(&self.current).added.remove(&place);
+    }
+
     /// Lets go of the texts that were loaded: those that were not taken have been replaced.
     pub(crate) fn forget_loaded(&self) {
         lock(&self.current).texts = Vec::new();

@@ -144,6 +144,12 @@ impl NativeStore {
         text.map(|text| js_string(env, &text)).transpose()
     }
 
+    /// Lets go of a text that came after the load: it has been replaced.
+    #[napi]
+    pub fn forget(&self, place: u32) {
+        self.documents.forget(place);
+    }
+
     /// Lets go of the texts that were loaded and not taken: they have been replaced.
     #[napi]
     pub fn forget_loaded(&self) {

@@ -288,6 +288,25 @@ test("a reader follows a writer, over checkpoints, undos and archives", async (c
   assert.deepEqual(reader.entries(), writer.entries());
 });
 
+test("a reader that follows lets go of what is replaced before anybody reads it", async (context) => {
+  const writer = await opened(context);
+  const reader = await opened(context, { readOnly: true }, writer.dir);
+  const calls = await callsOf(["forget"], async () => {
+    for (let n = 0; n < 4; n += 1) {
+      for (const id of ["a", "b"]) await writer.set(id, { n });
+      await writer.delete("b");
+      await writer.set("b", { n });
+      await reader.refresh();
+    }
+    reader.get("a");
+    await writer.delete("a");
+    await writer.delete("b");
+    await reader.refresh();
+  });
+  assert.equal(calls.forget, 3 + 3 + 1);
+  assert.deepEqual(reader.entries(), []);
+});
+
 test("a watch tells what comes, and its end is the end", async (context) => {
   const writer = await opened(context);
   const reader = await opened(context, { readOnly: true }, writer.dir);
