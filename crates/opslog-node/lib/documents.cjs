@@ -24,7 +24,7 @@ class Documents {
   #native;
   /** How many slots are those of the native half's places. */
   #loaded = 0;
-  /** Where ids are that it does not know, and those that are not where it says. */
+  /** Where ids are that it does not know, or knows elsewhere, and those that somebody has asked for. */
   #slots = new Map();
   #ids = [];
   #values = [];
