@@ -391,7 +391,7 @@ class Store {
   /** Whether a write has made a checkpoint due that it is to be settled after. */
   #isCheckpointDue() {
     if (this.#groupSize === Infinity) return false;
-    const threshold = this.#checkpointThreshold ?? Math.max(100, this.#manifest.stats.activeRecords);
+    const threshold = this.#checkpointThreshold ?? Math.max(1000, this.#manifest.stats.activeRecords, 0.75 * this.#documents.size);
     return this.#opsOnThread + this.#opsAhead >= threshold;
   }
 

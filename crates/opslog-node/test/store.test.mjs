@@ -202,7 +202,7 @@ test("an undone batch that deleted and set a document puts it back in its place,
 });
 
 test("a checkpoint that a call causes is over when the call is", async (context) => {
-  for (const options of [{ checkpointThreshold: 10 }, {}, { writeMode: "group", groupCommitSize: 7, checkpointThreshold: 10 }]) {
+  for (const options of [{ checkpointThreshold: 10 }, {}, { writeMode: "group", groupCommitSize: 7 }, { writeMode: "group", groupCommitSize: 7, checkpointThreshold: 10 }]) {
     const store = await opened(context, options);
     const { currentSnapshot } = store.getManifest();
     const threshold = options.checkpointThreshold ?? 1_000;
