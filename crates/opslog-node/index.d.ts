@@ -196,34 +196,8 @@ export interface StorageBackend {
 }
 
 /** The files of a store's directory, and blobs beside them. */
-export declare class FsBackend implements StorageBackend {
-  initialize(dir: string, opts: { readOnly: boolean }): Promise<void>;
-  shutdown(): Promise<void>;
-  readManifest(): Promise<Manifest | null>;
-  writeManifest(manifest: Manifest): Promise<void>;
-  writeSnapshot(records: Map<string, unknown>, version: number): Promise<string>;
-  loadSnapshot(relativePath: string): Promise<{ records: Map<string, unknown>; version: number }>;
-  appendOps(relativePath: string, ops: Operation[]): Promise<void>;
-  readOps(relativePath: string): Promise<Operation[]>;
-  truncateLastOp(relativePath: string): Promise<boolean>;
-  createOpsFile(): Promise<string>;
-  writeArchiveSegment(period: string, records: Map<string, unknown>): Promise<string>;
-  loadArchiveSegment(relativePath: string): Promise<Map<string, unknown>>;
-  listArchiveSegments(): Promise<string[]>;
-  acquireLock(): Promise<LockHandle>;
-  releaseLock(handle: LockHandle): Promise<void>;
-  createAgentOpsFile(agentId: string): Promise<string>;
-  listOpsFiles(): Promise<string[]>;
-  acquireCompactionLock(): Promise<LockHandle>;
-  releaseCompactionLock(handle: LockHandle): Promise<void>;
-  getManifestVersion(): Promise<string | null>;
-  writeBlob(relativePath: string, content: Buffer): Promise<void>;
-  readBlob(relativePath: string): Promise<Buffer>;
-  readBlobRange(relativePath: string, offset: number, length: number): Promise<Buffer>;
-  listBlobs(prefix: string): Promise<string[]>;
-  deleteBlob(relativePath: string): Promise<void>;
-  deleteBlobDir(prefix: string): Promise<void>;
-}
+export declare class FsBackend {}
+export interface FsBackend extends StorageBackend {}
 
 /** Orders the operations of several writers. */
 export declare class LamportClock {
