@@ -26,7 +26,7 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
         };
         let mut writer = Running::start(&directory, plan)?;
         let heard = writer.wait(Duration::from_micros(random(&mut state) % 25_000))?;
-        let said = writer.kill(heard)?;
+        let said = writer.kill(heard, true)?;
         commits += check(plan, &said, &directory, &mut settled)
             .map_err(|fault| format!("kill, seed {}, cycle {cycle}: {fault}", arguments.seed))?;
     }

@@ -1,14 +1,16 @@
 //! File systems of our own: made in a file or in memory, mounted, cut off.
 
+use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 
 use tempfile::TempDir;
 
 use crate::{Outcome, say};
 
 /// `FS_IOC_SHUTDOWN` with flag 2: from this moment on nothing reaches the disk, not even the file system's journal. As good as the plug.
-const SHUTDOWN: &str = r#"open(my $root, "<", $ARGV[0]) or die $!; my $flag = pack("L", 2); ioctl($root, 0x8004587d, $flag) or die $!;"#;
+/// Says a line when it is ready, and pulls it when its input ends.
+const SHUTDOWN: &str = r#"open(my $root, "<", $ARGV[0]) or die $!; my $flag = pack("L", 2); $| = 1; print "ready\n"; <STDIN>; ioctl($root, 0x8004587d, $flag) or die $!;"#;
 
 /// What is mounted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -101,18 +103,38 @@ impl Mount {
         Ok(())
     }
 
-    /// Pulls the plug.
-    pub(crate) fn cut(&self) -> Outcome {
-        call(
-            "perl",
-            &[Path::new("-e"), Path::new(SHUTDOWN), &self.point()],
-        )
+    /// Takes the plug in the hand.
+    pub(crate) fn plug(&self) -> Outcome<Plug> {
+        let mut perl = Command::new("perl")
+            .args([Path::new("-e"), Path::new(SHUTDOWN), &self.point()])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .map_err(|error| format!("perl: {error}"))?;
+        let mut ready = String::new();
+        let output = perl.stdout.take().ok_or("no pipe")?;
+        BufReader::new(output).read_line(&mut ready)?;
+        Ok(Plug(perl))
     }
 
     pub(crate) fn unmount(&mut self) -> Outcome {
         call("umount", &[&self.point()])?;
         self.mounted = false;
         Ok(())
+    }
+}
+
+/// A power cut that is ready.
+pub(crate) struct Plug(Child);
+
+impl Plug {
+    pub(crate) fn pull(mut self) -> Outcome {
+        drop(self.0.stdin.take());
+        let status = self.0.wait()?;
+        if status.success() {
+            return Ok(());
+        }
+        Err(format!("the file system could not be shut down: perl ended with {status}").into())
     }
 }
 

@@ -1,10 +1,11 @@
 //! Power cuts on ext4 and XFS.
 
+use std::path::Path;
 use std::time::Duration;
 
 use crate::kill::check;
 use crate::model::{Documents, Mode, Plan};
-use crate::mount::{Kind, Mount};
+use crate::mount::{Kind, Mount, call};
 use crate::writer::{Running, store_in};
 use crate::{Arguments, Outcome, random, say};
 
@@ -12,6 +13,8 @@ use crate::{Arguments, Outcome, random, say};
 const ROUNDS: u64 = 110;
 /// After so many cuts the file system is made anew, so that creating a store is cut too.
 const CUTS_A_STORE: u64 = 37;
+/// File systems that may come out of a cut unreadable (of XFS one in a thousand does).
+const LOST_AT_MOST: u64 = 2;
 /// Cuts of which one must lose something that was never synced.
 const CONTROLS: u64 = 5;
 
@@ -22,7 +25,7 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
         };
         let rounds = arguments.rounds.unwrap_or(ROUNDS);
         let mut state = arguments.seed;
-        let (mut settled, mut commits) = (Documents::new(), 0);
+        let (mut settled, mut commits, mut lost) = (Documents::new(), 0, 0);
         for cycle in 0..rounds {
             if cycle > 0 && cycle % CUTS_A_STORE == 0 {
                 mount = Mount::new(kind, 400)?.ok_or("it was mounted before")?;
@@ -37,14 +40,32 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
                     [usize::try_from(cycle % 4)?],
             };
             let said = cut(&mut mount, plan, random(&mut state))?;
-            commits +=
-                check(plan, &said, &store_in(&mount.point()), &mut settled).map_err(|fault| {
-                    format!(
-                        "power on {}, seed {}, cycle {cycle}: {fault}",
-                        kind.name(),
-                        arguments.seed
-                    )
-                })?;
+            let store = store_in(&mount.point());
+            let kept = tempfile::tempdir()?;
+            if let Err(error) = store.try_exists() {
+                lost += 1;
+                say(&format!(
+                    "LOST: {} itself did not survive cut {cycle}, so nothing was checked: {error}",
+                    kind.name()
+                ));
+                if lost > LOST_AT_MOST {
+                    return Err("too many file systems were lost for this to say anything".into());
+                }
+                mount = Mount::new(kind, 400)?.ok_or("it was mounted before")?;
+                settled.clear();
+                continue;
+            }
+            if store.exists() {
+                call("cp", &[Path::new("-r"), &store, kept.path()])?;
+            }
+            commits += check(plan, &said, &store, &mut settled).map_err(|fault| {
+                format!(
+                    "power on {}, seed {}, cycle {cycle}, left as it was in {}: {fault}",
+                    kind.name(),
+                    arguments.seed,
+                    kept.keep().display()
+                )
+            })?;
         }
         control(kind, arguments)?;
         say(&format!(
@@ -85,14 +106,18 @@ fn control(kind: Kind, arguments: &Arguments) -> Outcome {
 fn cut(mount: &mut Mount, plan: Plan, dice: u64) -> Outcome<Vec<crate::model::Said>> {
     let mut writer = Running::start(&store_in(&mount.point()), plan)?;
     // Some cuts while the store is being opened, or created.
-    let heard = if dice.is_multiple_of(7) {
+    let mut heard = if dice.is_multiple_of(7) {
         std::thread::sleep(Duration::from_micros((dice >> 8) % 20_000));
         Vec::new()
     } else {
         writer.wait(Duration::from_micros((dice >> 8) % 150_000))?
     };
-    mount.cut()?;
-    let said = writer.kill(heard)?;
+    let plug = mount.plug()?;
+    heard.extend(writer.heard());
+    plug.pull()?;
+    // A sync that is under way when the file system is shut down may answer that all is well, though its journal was dropped (seen with a program of twenty
+    // lines, on both file systems, in one of fifty cuts). With the power its process would be gone: what is said from now on proves nothing.
+    let said = writer.kill(heard, false)?;
     mount.unmount()?;
     mount.mount()?;
     Ok(said)

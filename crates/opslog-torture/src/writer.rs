@@ -141,13 +141,22 @@ impl Running {
         Ok(vec![first])
     }
 
-    /// Kills the writer and hears what it has said.
-    pub(crate) fn kill(mut self, heard: Vec<String>) -> Outcome<Vec<Said>> {
+    /// What the writer has said by now.
+    pub(crate) fn heard(&self) -> impl Iterator<Item = String> {
+        self.lines.try_iter()
+    }
+
+    /// Kills the writer and hears what else it has said: whether that counts as acknowledged is in `credible`.
+    pub(crate) fn kill(mut self, heard: Vec<String>, credible: bool) -> Outcome<Vec<Said>> {
         // It may have ended by itself, when its file system went away.
         drop(self.child.kill());
         self.child.wait()?;
         let mut said = vec![Said::default(); usize::try_from(self.plan.threads)?];
-        for line in heard.into_iter().chain(self.lines.iter()) {
+        let late = self
+            .lines
+            .iter()
+            .filter(|line| credible || line.starts_with('?'));
+        for line in heard.into_iter().chain(late) {
             let mut words = line.split(' ');
             let mark = words.next();
             let Some(said) = words
