@@ -230,6 +230,10 @@ pub fn directory(bytes: &[u8]) {
             }
         }
     };
+    let files = |backend: &MemoryBackend| {
+        files(backend);
+        vouch(backend);
+    };
     let backend = MemoryBackend::new();
     files(&backend);
     drop(crate::verify_backend(&backend));
@@ -269,11 +273,7 @@ pub fn directory(bytes: &[u8]) {
             let verified = crate::verify_backend(&backend).expect("it was repaired");
             assert!(verified.is_sound(), "{verified:?}");
             let opened = Store::<serde_json::Value>::builder().open_backend(backend);
-            match opened {
-                Ok(store) => look(&store),
-                // What the reference wrote has no checksums, and may be found wanting only when it is opened.
-                Err(error) => assert!(!report.is_needed(), "{error:?} {report:?}"),
-            }
+            look(&opened.expect("verify found it sound"));
         }
         Err(error) => assert!(
             matches!(
@@ -298,7 +298,47 @@ fn finished(name: &str, content: &[u8]) -> Vec<u8> {
     content.to_vec()
 }
 
+/// A manifest that gives `00000000` for the checksum of a file gets the right one, with the file's size: so bytes that are not what they should be are vouched for.
+fn vouch(backend: &MemoryBackend) {
+    let decoded = backend.read(paths::MANIFEST).ok();
+    let Some(mut manifest) = decoded.and_then(|bytes| manifest::decode(&bytes).ok()) else {
+        return;
+    };
+    let fit = |name: &str, bytes: &mut u64, crc: &mut u32| {
+        if *crc == 0
+            && let Ok(content) = backend.read(name)
+        {
+            *bytes = content.len() as u64;
+            *crc = crc32c::crc32c(&content);
+        }
+    };
+    let Some(ours) = &mut manifest.ours else {
+        return;
+    };
+    let snapshot = &mut ours.snapshot;
+    fit(
+        &manifest.current_snapshot,
+        &mut snapshot.bytes,
+        &mut snapshot.crc,
+    );
+    if let (Some(stamps), Some(name)) = (
+        &mut ours.stamps,
+        paths::stamps_of(&manifest.current_snapshot),
+    ) {
+        fit(&name, &mut stamps.bytes, &mut stamps.crc);
+    }
+    for archive in &mut ours.archives {
+        fit(&archive.path, &mut archive.bytes, &mut archive.crc);
+    }
+    backend
+        .put(paths::MANIFEST, &manifest::encode(&manifest))
+        .expect("memory takes every byte");
+}
+
 fn look(store: &Store) {
+    for id in ["a", "b", "x"] {
+        drop(store.get(id));
+    }
     drop(store.entries());
     drop(store.ops(crate::Since::Start));
     drop(store.history("a"));

@@ -1,5 +1,6 @@
 //! What can still be read of a damaged file, piece by piece. Changes nothing; `repair` decides what becomes of it.
 
+use std::collections::HashSet;
 use std::ops::Range;
 
 use crate::Result;
@@ -144,6 +145,15 @@ pub(crate) fn snapshot(object: &dyn Object) -> Result<SnapshotRemains> {
 }
 
 impl SnapshotRemains {
+    /// What is wrong with the number of documents, of which there should be `fewest` at least, and, where `once`, none twice.
+    pub(crate) fn miscounted(&self, fewest: u64, once: bool) -> Option<String> {
+        let ids: HashSet<&str> = self.documents.iter().map(|(id, _)| id.as_str()).collect();
+        if once && ids.len() < self.documents.len() {
+            return Some("an id occurs in it more than once".to_owned());
+        }
+        ((ids.len() as u64) < fewest).then(|| format!("it was written with {fewest} documents"))
+    }
+
     fn take_legacy(&mut self, bytes: &[u8]) {
         let text = std::str::from_utf8(bytes);
         if let Ok(Ok((header, documents))) = text.map(snapshot::decode_legacy) {
@@ -191,6 +201,7 @@ pub(crate) fn segment(bytes: &[u8]) -> SegmentRemains {
     if let Some(start) = record {
         remains.add_record(bytes, start, offset);
     }
+    remains.documents = json::last_wins(remains.documents);
     if remains.documents.is_empty() && remains.unreadable.is_empty() {
         remains.unreadable.push(Unreadable {
             range: 0..bytes.len() as u64,
@@ -210,9 +221,12 @@ impl SegmentRemains {
             return;
         }
         match json::members(&object).as_deref() {
-            Some([("\"version\"", number)]) => self.version = number.parse().ok(),
+            Some([("\"version\"", number)]) => {
+                self.version = number.parse().ok().filter(|version| *version > 0);
+            }
             Some([("\"timestamp\"", text)]) => {
-                self.timestamp = json::unescape(text).map(Into::into);
+                let text = json::unescape(text).filter(|text| !text.is_empty());
+                self.timestamp = text.map(Into::into);
             }
             _ => {}
         }

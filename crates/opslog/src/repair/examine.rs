@@ -229,6 +229,7 @@ impl Sources {
         };
         let manifest = self.manifest.as_ref();
         let facts = manifest.and_then(|manifest| manifest.ours.as_ref().map(|ours| ours.snapshot));
+        let fewest = manifest.map_or(0, load::fewest_documents);
         let is_sound = match facts.filter(|facts| facts.bytes > 0) {
             Some(facts) => {
                 let same = facts.bytes == remains.bytes && facts.crc == remains.crc;
@@ -236,11 +237,19 @@ impl Sources {
                     let reason = "its checksum does not match its content";
                     report.add(name, DamageKind::Damaged, whole(remains.bytes, reason));
                 }
-                same
+                same && remains.unreadable.is_empty()
             }
             // The reference keeps no checksum: a line that is one is believed.
             None => manifest.is_some() && remains.unreadable.is_empty(),
         };
+        let is_sound = is_sound
+            && match remains.miscounted(fewest, facts.is_some()) {
+                None => true,
+                Some(reason) => {
+                    report.add(name, DamageKind::Damaged, whole(remains.bytes, &reason));
+                    false
+                }
+            };
         for part in std::mem::take(&mut remains.unreadable) {
             report.add(name, DamageKind::Damaged, part);
         }
