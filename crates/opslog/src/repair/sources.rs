@@ -183,7 +183,9 @@ fn named(
     parse: impl Fn(&str) -> Option<u64>,
 ) -> Result<Vec<(u64, String)>> {
     let objects = backend.list(prefix)?.into_iter();
-    let mut found: Vec<(u64, String)> = objects
+    // A name that no manifest could name is not the store's.
+    let own = objects.filter(|object| paths::validate_store_path(&object.name).is_ok());
+    let mut found: Vec<(u64, String)> = own
         .filter_map(|object| Some((parse(&object.name)?, object.name)))
         .collect();
     found.sort_unstable();
