@@ -480,7 +480,9 @@ pub(crate) fn fold_all<T: Document>(
             ours.stamps = Some(write_stamps(backend, &snapshot.name, &stamps)?);
             ours.clock = ours.clock.max(count);
         }
-        create_log(backend, paths::parse_ops(&old.active_ops)).map(|(name, _log)| name)
+        let before = paths::parse_ops(&old.active_ops);
+        let before = before.max(paths::parse_snapshot(&snapshot.name));
+        create_log(backend, before).map(|(name, _log)| name)
     })();
     let active_ops = made.inspect_err(|_| discard_all(backend, &new_files))?;
     new_files.push(active_ops.clone());
