@@ -110,7 +110,9 @@ fn read_log(bytes: &[u8]) {
 /// The lines of `bytes` as opslog would have written them, but for those that begin with `!`, which stay as they are without it.
 fn with_checksums(bytes: &[u8], first_seq: u64) -> Vec<u8> {
     let mut log = Vec::new();
-    for (seq, line) in (first_seq..).zip(bytes.split(|byte| *byte == b'\n')) {
+    let lines = bytes.split(|byte| *byte == b'\n');
+    let lines = lines.filter(|line| !line.is_empty());
+    for (seq, line) in (first_seq..).zip(lines) {
         if let Some(raw) = line.strip_prefix(b"!") {
             log.extend_from_slice(raw);
             log.push(b'\n');
@@ -252,6 +254,17 @@ pub fn directory(bytes: &[u8]) {
         }
     }
     let planned = crate::plan_repair_backend(&backend);
+    let shared = MemoryBackend::new();
+    files(&shared);
+    if let Ok(agent) = open_as_agent(&shared) {
+        look(&agent);
+        drop(agent.refresh());
+        agent
+            .set("more", &serde_json::json!({}))
+            .expect("it is open for writing");
+        drop(agent.undo());
+        drop(agent.close());
+    }
     let copy = MemoryBackend::new();
     files(&copy);
     if let Ok(store) = Store::<serde_json::Value>::builder().open_backend(copy.clone()) {
@@ -272,8 +285,11 @@ pub fn directory(bytes: &[u8]) {
             );
             let verified = crate::verify_backend(&backend).expect("it was repaired");
             assert!(verified.is_sound(), "{verified:?}");
-            let opened = Store::<serde_json::Value>::builder().open_backend(backend);
-            look(&opened.expect("verify found it sound"));
+            let opened = Store::<serde_json::Value>::builder().open_backend(backend.clone());
+            let store = opened.expect("verify found it sound");
+            look(&store);
+            drop(store.close());
+            look(&open_as_agent(&backend).expect("a single writer could open it"));
         }
         Err(error) => assert!(
             matches!(
@@ -285,9 +301,13 @@ pub fn directory(bytes: &[u8]) {
     }
 }
 
+fn open_as_agent(backend: &MemoryBackend) -> crate::Result<Store> {
+    Store::builder().agent_id("a").open_backend(backend.clone())
+}
+
 /// The file as opslog would have finished it: a log gets checksums, a manifest the checksum that fits.
 fn finished(name: &str, content: &[u8]) -> Vec<u8> {
-    if paths::parse_ops(name).is_some() {
+    if paths::parse_ops(name).is_some() || paths::parse_agent_ops(name).is_some() {
         return with_checksums(content, 0);
     }
     if name == paths::MANIFEST

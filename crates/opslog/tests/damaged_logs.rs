@@ -170,7 +170,10 @@ fn damage_in_front_of_a_torn_batch_is_damage_at_every_open() {
         assert!(memchr::memmem::find(&kept, bytes).is_some());
         let report = opslog::repair_backend(&backend).unwrap();
         assert!(report.is_needed(), "{report:?}");
-        assert_eq!(ids(&open(backend.clone()).unwrap()), specimen.left);
+        let store = open(backend.clone()).unwrap();
+        assert_eq!(ids(&store), specimen.left);
+        let operations = store.ops(opslog::Since::Start).unwrap();
+        assert_eq!(operations.len(), specimen.left.len());
         assert_eq!(verified(&backend), []);
     }
 }
