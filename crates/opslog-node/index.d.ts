@@ -51,7 +51,7 @@ export declare class Store<T = Record<string, unknown>> {
 }
 
 export interface StoreOptions {
-  /** Makes a checkpoint after this many operations (default: 100, or as many as the snapshot has documents, whichever is more). */
+  /** Makes a checkpoint after this many operations (default: 1,000, or as many as the snapshot has documents, or three quarters of those there are, whichever is most). */
   checkpointThreshold?: number;
   /** Whether `close` makes a checkpoint, where that costs less than replaying the log (default: true). */
   checkpointOnClose?: boolean;
@@ -196,34 +196,8 @@ export interface StorageBackend {
 }
 
 /** The files of a store's directory, and blobs beside them. */
-export declare class FsBackend implements StorageBackend {
-  initialize(dir: string, opts: { readOnly: boolean }): Promise<void>;
-  shutdown(): Promise<void>;
-  readManifest(): Promise<Manifest | null>;
-  writeManifest(manifest: Manifest): Promise<void>;
-  writeSnapshot(records: Map<string, unknown>, version: number): Promise<string>;
-  loadSnapshot(relativePath: string): Promise<{ records: Map<string, unknown>; version: number }>;
-  appendOps(relativePath: string, ops: Operation[]): Promise<void>;
-  readOps(relativePath: string): Promise<Operation[]>;
-  truncateLastOp(relativePath: string): Promise<boolean>;
-  createOpsFile(): Promise<string>;
-  writeArchiveSegment(period: string, records: Map<string, unknown>): Promise<string>;
-  loadArchiveSegment(relativePath: string): Promise<Map<string, unknown>>;
-  listArchiveSegments(): Promise<string[]>;
-  acquireLock(): Promise<LockHandle>;
-  releaseLock(handle: LockHandle): Promise<void>;
-  createAgentOpsFile(agentId: string): Promise<string>;
-  listOpsFiles(): Promise<string[]>;
-  acquireCompactionLock(): Promise<LockHandle>;
-  releaseCompactionLock(handle: LockHandle): Promise<void>;
-  getManifestVersion(): Promise<string | null>;
-  writeBlob(relativePath: string, content: Buffer): Promise<void>;
-  readBlob(relativePath: string): Promise<Buffer>;
-  readBlobRange(relativePath: string, offset: number, length: number): Promise<Buffer>;
-  listBlobs(prefix: string): Promise<string[]>;
-  deleteBlob(relativePath: string): Promise<void>;
-  deleteBlobDir(prefix: string): Promise<void>;
-}
+export declare class FsBackend {}
+export interface FsBackend extends StorageBackend {}
 
 /** Orders the operations of several writers. */
 export declare class LamportClock {

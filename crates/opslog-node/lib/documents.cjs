@@ -3,20 +3,36 @@
 //
 // A document is decoded when it is first read, frozen, and kept. Until then its value is the JSON text, or the place (a number) at which the
 // native half has the text. Values lie in slots in insertion order; an update keeps its slot, a delete leaves a hole.
+//
+// Documents that were loaded have their place for a slot, and the native half knows which id has which: so opening a store makes nothing here
+// for each document but an empty slot.
 
 const { freeze } = require("./document.cjs");
 
 /** Documents whose text is taken from the native half at a time. */
 const PIECE = 256;
+/** Ids that are taken at a time. */
+const IDS_PIECE = 4096;
 /** Fewer holes are not worth closing. */
 const HOLES_LEAST = 1024;
+/** The slot of an id without document, as the native half says it. */
+const NOWHERE = -1;
+/** The id in a slot that was not asked for, or that has none. */
+const UNNAMED = "";
 
 class Documents {
   #native;
-  /** id -> slot */
+  /** How many slots are those of the native half's places. */
+  #loaded = 0;
+  /** Where ids are that it does not know, or knows elsewhere, and those that somebody has asked for. */
   #slots = new Map();
   #ids = [];
   #values = [];
+  #size = 0;
+  /** Holes behind the loaded slots. */
+  #holes = 0;
+  /** Whether `#ids` has those that were loaded. */
+  #isNamed = false;
   /** Documents that `get` has given: one look-up then, and the document itself is not touched. */
   #got = new Map();
   /** Slots whose document may not be decoded yet; `null` when that may be any. */
@@ -32,11 +48,11 @@ class Documents {
   }
 
   get size() {
-    return this.#slots.size;
+    return this.#size;
   }
 
   has(id) {
-    return this.#slots.has(id);
+    return this.#slotOf(id) !== NOWHERE;
   }
 
   get(id) {
@@ -47,31 +63,49 @@ class Documents {
   /** Sets the document of `id`, given as text or place; an update keeps its place in the order. */
   set(id, value) {
     this.#beforeChange();
-    let slot = this.#slots.get(id);
-    if (slot === undefined) {
+    let slot = this.#slotOf(id);
+    if (slot === NOWHERE) {
       slot = this.#ids.length;
       this.#slots.set(id, slot);
       this.#ids.push(id);
       this.#values.push(value);
+      this.#size += 1;
     } else {
+      this.#letGo(this.#values[slot], value);
       this.#values[slot] = value;
       this.#got.delete(id);
     }
     if (this.#fresh === null) return;
     // Looking at all of them costs no more then.
-    if (this.#fresh.length > this.#slots.size) this.#fresh = null;
+    if (this.#fresh.length > this.#size) this.#fresh = null;
     else this.#fresh.push(slot);
   }
 
   delete(id) {
-    const slot = this.#slots.get(id);
-    if (slot === undefined) return;
-    this.#beforeChange();
-    this.#slots.delete(id);
-    this.#got.delete(id);
-    this.#ids[slot] = this.#values[slot] = undefined;
-    const holes = this.#ids.length - this.#slots.size;
-    if (holes > HOLES_LEAST && holes > this.#slots.size) this.#closeHoles();
+    const slot = this.#slotOf(id);
+    if (slot === NOWHERE) return;
+    this.#letGo(this.#values[slot]);
+    this.#vacate(id, slot);
+  }
+
+  /** The id of the nearest document before that of `id` that is not gone: empty for the first one, null where there is no document of `id`. */
+  before(id, isGone) {
+    let slot = this.#slotOf(id);
+    if (slot === NOWHERE) return null;
+    for (slot -= 1; slot >= 0; slot -= 1) {
+      if (this.#values[slot] !== undefined && !isGone(this.#idIn(slot))) return this.#ids[slot];
+    }
+    return "";
+  }
+
+  /** Puts the documents of `ids` behind all others, in this order. */
+  putLast(ids) {
+    for (const id of ids) {
+      const slot = this.#slotOf(id);
+      const value = this.#values[slot];
+      this.#vacate(id, slot);
+      this.set(id, value);
+    }
   }
 
   all() {
@@ -97,35 +131,80 @@ class Documents {
     return count;
   }
 
-  /** Adds documents that are not there yet, the first of them at `place` of the native half. */
-  append(ids, place) {
-    for (const id of ids) {
-      this.#slots.set(id, this.#ids.length);
-      this.#ids.push(id);
-      this.#values.push(place);
-      place += 1;
+  /** Adds `count` documents as they were loaded: all of them before any other. */
+  load(count) {
+    for (const end = this.#loaded + count; this.#loaded < end; this.#loaded += 1) {
+      this.#ids.push(UNNAMED);
+      this.#values.push(this.#loaded);
     }
+    this.#size += count;
   }
 
-  /** Takes over a document that `other` has decoded. */
-  keepDecoded(id, other) {
-    const document = other.#values[other.#slots.get(id)];
-    if (typeof document === "object") this.#values[this.#slots.get(id)] = document;
+  #vacate(id, slot) {
+    this.#beforeChange();
+    if (this.#loadedSlotOf(id) === NOWHERE) this.#slots.delete(id);
+    else this.#slots.set(id, NOWHERE);
+    this.#got.delete(id);
+    this.#ids[slot] = UNNAMED;
+    this.#values[slot] = undefined;
+    this.#size -= 1;
+    if (slot < this.#loaded) return;
+    this.#holes += 1;
+    if (this.#holes > HOLES_LEAST && this.#holes * 2 > this.#ids.length - this.#loaded) this.#closeHoles();
+  }
+
+  /** A text that came after the load, and that nobody will ask for. */
+  #letGo(value, next) {
+    if (typeof value === "number" && value >= this.#loaded && value !== next) this.#native.forget(value);
+  }
+
+  #slotOf(id) {
+    const known = this.#slots.get(id);
+    if (known !== undefined) return known;
+    const slot = this.#loadedSlotOf(id);
+    // Who asks once may ask again, and is answered sooner from here.
+    if (slot !== NOWHERE) this.#slots.set(id, slot);
+    return slot;
+  }
+
+  #loadedSlotOf(id) {
+    return this.#mayBeLoaded(id) ? this.#native.find(id) : NOWHERE;
+  }
+
+  #mayBeLoaded(id) {
+    return this.#loaded > 0 && typeof id === "string" && id.isWellFormed();
+  }
+
+  #idIn(slot) {
+    if (this.#ids[slot] === UNNAMED) [this.#ids[slot]] = JSON.parse(this.#native.ids(slot, 1));
+    return this.#ids[slot];
   }
 
   #find(id) {
-    const slot = this.#slots.get(id);
-    if (slot === undefined) return undefined;
-    const value = this.#values[slot];
-    const document = typeof value === "object" ? value : this.#decode(slot);
-    if (!this.#mutable) this.#got.set(id, document);
+    const known = this.#slots.get(id);
+    const document = (known === undefined ? this.#takeLoaded(id) : undefined) ?? this.#read(known ?? this.#loadedSlotOf(id));
+    if (!this.#mutable && document !== undefined) this.#got.set(id, document);
     return document;
+  }
+
+  /** Finds and takes in one call a document that nobody has asked for. */
+  #takeLoaded(id) {
+    if (this.#mutable || this.#fresh !== null || !this.#mayBeLoaded(id)) return undefined;
+    const taken = this.#native.takeLoaded(id);
+    if (taken === null) return undefined;
+    const [slot, document] = JSON.parse(taken);
+    return (this.#values[slot] = freeze(document));
+  }
+
+  #read(slot) {
+    if (slot === NOWHERE) return undefined;
+    const value = this.#values[slot];
+    return typeof value === "object" ? value : this.#decode(slot);
   }
 
   /** Calls the caller's code with each document as it is now. */
   #visit(visitor) {
-    if (this.#mutable) for (const slot of this.#values.keys()) this.#text(this.#values, slot);
-    else this.#decodeAll();
+    this.#readAll();
     const [ids, values, iterated] = [this.#ids, this.#values, this.#iterated];
     this.#iterated = values;
     try {
@@ -145,11 +224,12 @@ class Documents {
     this.#values = this.#values.slice();
   }
 
+  /** Closes the holes behind the loaded slots, which have to stay where they are. */
   #closeHoles() {
-    this.#values = this.#values.filter((_, slot) => this.#ids[slot] !== undefined);
-    this.#ids = this.#ids.filter((id) => id !== undefined);
-    this.#slots = new Map(this.#ids.map((id, slot) => [id, slot]));
-    this.#fresh = null;
+    const isKept = (_, slot) => slot < this.#loaded || this.#values[slot] !== undefined;
+    const [ids, values] = [this.#ids.filter(isKept), this.#values.filter(isKept)];
+    for (let slot = this.#loaded; slot < ids.length; slot += 1) this.#slots.set(ids[slot], slot);
+    [this.#ids, this.#values, this.#holes, this.#fresh] = [ids, values, 0, null];
   }
 
   #decode(slot) {
@@ -164,21 +244,36 @@ class Documents {
     return values[slot];
   }
 
-  #decodeAll() {
-    if (this.#fresh === null) this.#decodeMany(this.#values.keys());
-    else if (this.#fresh.length > 0) this.#decodeMany(new Set(this.#fresh));
+  /** Takes from the native half what it still has, and decodes what is to be kept decoded. */
+  #readAll() {
+    if (!this.#isNamed) this.#nameAll();
+    if (this.#fresh === null) {
+      this.#readMany(this.#values.keys());
+      this.#native.forgetLoaded();
+    } else if (this.#fresh.length > 0) {
+      this.#readMany(new Set(this.#fresh));
+    }
     this.#fresh = [];
   }
 
-  #decodeMany(slots) {
+  #nameAll() {
+    for (let first = 0; first < this.#loaded; first += IDS_PIECE) {
+      const ids = JSON.parse(this.#native.ids(first, IDS_PIECE));
+      for (let index = 0; index < ids.length; index += 1) this.#ids[first + index] = ids[index];
+    }
+    this.#isNamed = true;
+  }
+
+  #readMany(slots) {
     let cold = [];
     for (const slot of slots) {
       const value = this.#values[slot];
-      if (typeof value === "string") this.#decode(slot);
-      if (typeof value === "number" && cold.push(slot) === PIECE) {
+      if (typeof value === "number" && !this.#mutable) {
+        if (cold.push(slot) < PIECE) continue;
         this.#decodePiece(cold);
         cold = [];
-      }
+      } else if (this.#mutable) this.#text(this.#values, slot);
+      else if (typeof value === "string") this.#decode(slot);
     }
     this.#decodePiece(cold);
   }

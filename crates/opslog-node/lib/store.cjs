@@ -16,6 +16,10 @@ const { nativeOptions, refuseForeignBackend } = require("./options.cjs");
 const LINES_MOST = 1 << 20;
 /** Characters that may wait for the thread before a write in `group` or `async` mode waits too. */
 const QUEUED_MOST = 16 << 20;
+/** Documents that are loaded between two looks at the clock. */
+const LOADED_AT_ONCE = 1 << 16;
+/** Operations that are kept for the next `tail`; with more of them, nobody asks. */
+const UNTOLD_MOST = 10_000;
 /** How long loading may keep the event loop at a time, in milliseconds. */
 const SLICE = 5;
 /** Longer texts and ids might be more than a store takes. */
@@ -35,7 +39,9 @@ class Store {
   #isMutable = false;
   /** Whether other agents may write at the same time: then whatever looks at the storage may bring documents of theirs. */
   #isShared = false;
-  #willReload = false;
+  #willLook = false;
+  /** Operations of others that are visible already, for the next `tail`. */
+  #untold = [];
   /** In `group` and `async` mode a write is visible, and has ended, when it is accepted here. */
   #isBuffered = false;
   /** In `group` mode, after how many writes one waits for the flush. */
@@ -102,6 +108,7 @@ class Store {
       } finally {
         this.#isOpen = false;
         this.#native = this.#documents = this.#visible = this.#manifest = this.#failure = null;
+        this.#untold = [];
       }
     });
   }
@@ -178,14 +185,10 @@ class Store {
     this.#ensureWritable();
     return this.#calls.alone(async () => {
       this.#ensureWritable();
-      const changed = await this.#send((native) => native.undo());
-      if (this.#isShared) await this.#reload();
-      if (changed === null) return false;
-      if (this.#isShared) return true;
-      // A document whose delete is undone is back in its place, which this side does not know.
-      const revived = changed.some(([id, place]) => place !== null && !this.#documents.has(id));
-      if (revived) await this.#reload();
-      else this.#apply(changed);
+      const undone = await this.#send((native) => native.undo());
+      if (undone === null) return false;
+      if (this.#isShared) await this.#look(undone.changed);
+      else await this.#apply(new Map(undone.changed), undone.mayMove);
       return true;
     });
   }
@@ -203,8 +206,8 @@ class Store {
       const ids = [];
       this.#documents.filter((document, id) => predicate(document, id) && ids.push(id));
       const count = await this.#send((native) => native.archive(JSON.stringify(ids), segment));
-      if (this.#isShared) await this.#reload();
-      else for (const id of ids) this.#documents.delete(id);
+      for (const id of ids) this.#documents.delete(id);
+      if (this.#isShared) await this.#look();
       return count;
     });
   }
@@ -261,13 +264,9 @@ class Store {
     this.#ensureOpen();
     return this.#calls.alone(async () => {
       this.#ensureOpen();
-      const { operations, rewound, changed } = await this.#send((native) => native.tail());
-      // A write's checkpoint may have looked before, and then the operations are not among these.
-      if (this.#isShared) await this.#reload();
-      else if (rewound) await this.#load();
-      // Where agents write, a document's place depends on what all of them did.
-      else if (operations.some(({ agent }) => agent !== undefined)) await this.#reload(new Set(changed.map(([id]) => id)));
-      else this.#follow(operations, new Map(changed));
+      await this.#look();
+      const operations = this.#untold;
+      this.#untold = [];
       return operations;
     });
   }
@@ -392,7 +391,7 @@ class Store {
   /** Whether a write has made a checkpoint due that it is to be settled after. */
   #isCheckpointDue() {
     if (this.#groupSize === Infinity) return false;
-    const threshold = this.#checkpointThreshold ?? Math.max(100, this.#manifest.stats.activeRecords);
+    const threshold = this.#checkpointThreshold ?? Math.max(1000, this.#manifest.stats.activeRecords, 0.75 * this.#documents.size);
     return this.#opsOnThread + this.#opsAhead >= threshold;
   }
 
@@ -448,12 +447,12 @@ class Store {
     });
   }
 
-  #ordinary(call, bringsDocuments = false) {
-    if (bringsDocuments) {
+  #ordinary(call, bringsNews = false) {
+    if (bringsNews) {
       return this.#calls.alone(async () => {
         this.#ensureOpen();
         await this.#send(call);
-        await this.#reload();
+        await this.#look();
       });
     }
     return new Promise((resolve, reject) => {
@@ -469,12 +468,12 @@ class Store {
     return (...told) => store.deref()?.#told(...told);
   }
 
-  #told(count, ops, failures, value, manifest, isStale) {
+  #told(count, ops, failures, value, manifest, bringsNews) {
     if (manifest != null) this.#manifest = JSON.parse(manifest);
     this.#opsOnThread = ops;
     this.#calls.told(count, failures == null ? undefined : new Map(JSON.parse(failures)), value);
     // A write has made a checkpoint, which has looked at what others wrote.
-    if (isStale && !this.#willReload) this.#reloadSoon();
+    if (bringsNews && !this.#willLook) this.#lookSoon();
   }
 
   async #batched(fn) {
@@ -514,18 +513,13 @@ class Store {
     batch.applyTo(this.#documents);
   }
 
-  /** All documents anew, a slice at a time. Decoded ones are kept, where `changed` is known and does not have them. */
-  async #load(changed) {
+  /** All documents anew, a slice at a time. */
+  async #load() {
     const native = this.#native;
     const documents = new Documents(native, this.#isMutable);
-    const before = changed && this.#documents;
-    let place = 0;
     let began = performance.now();
-    for (let piece = native.nextIds(); piece != null; piece = native.nextIds()) {
-      const ids = JSON.parse(piece);
-      documents.append(ids, place);
-      if (before !== undefined) for (const id of ids) if (!changed.has(id)) documents.keepDecoded(id, before);
-      place += ids.length;
+    for (let left = native.countNext(); left > 0; left -= LOADED_AT_ONCE) {
+      documents.load(Math.min(left, LOADED_AT_ONCE));
       if (performance.now() - began > SLICE) {
         await nextTurn();
         began = performance.now();
@@ -535,35 +529,54 @@ class Store {
     this.#documents = this.#visible = documents;
   }
 
-  async #reloadSoon() {
-    this.#willReload = true;
+  async #reload() {
+    await this.#send((native) => native.reload());
+    await this.#load();
+  }
+
+  async #lookSoon() {
+    this.#willLook = true;
     try {
-      await this.#calls.alone(async () => { if (this.#isOpen) await this.#reload(); });
+      await this.#calls.alone(async () => { if (this.#isOpen) await this.#look(); });
     } catch (error) {
       process.emitWarning(error);
     } finally {
-      this.#willReload = false;
+      this.#willLook = false;
     }
   }
 
-  async #reload(changed) {
-    await this.#send((native) => native.reload());
-    await this.#load(changed);
+  /** Shows what others wrote, and what an undo has changed, and keeps the operations for the next `tail`. */
+  async #look(undone = []) {
+    const { operations, rewound, changed } = await this.#send((native) => native.tail());
+    if (rewound) await this.#load();
+    else if (this.#isShared || operations.some(({ agent }) => agent !== undefined)) await this.#apply(new Map([...undone, ...changed]), true);
+    else this.#follow(operations, new Map(changed));
+    this.#untold = this.#untold.length + operations.length > UNTOLD_MOST ? operations : this.#untold.concat(operations);
   }
 
-  /** `[id, place of the document, or null when it is gone]` of documents that changed on the thread. */
-  #apply(changed) {
+  /**
+   * Shows documents that changed on the thread: id -> place, or null when it is gone. Where agents write, or a delete is undone, a document's place in the
+   * order depends on more than is known here; then those from the first on that is not where it was are put in their order.
+   */
+  async #apply(changed, mayMove) {
+    const present = [...changed.keys()].filter((id) => changed.get(id) !== null);
+    let order = [];
+    if (mayMove ? present.length > 0 : present.some((id) => !this.#documents.has(id))) {
+      const isGone = (id) => changed.get(id) === null;
+      const places = present.map((id) => [id, this.#documents.before(id, isGone)]);
+      order = await this.#send((native) => native.order(JSON.stringify(places)));
+    }
+    if (order === null) return this.#reload();
     for (const [id, place] of changed) this.#show(id, place);
+    return this.#documents.putLast(order);
   }
 
-  /** Applies operations that came from elsewhere; `changed` has what became of their documents. */
+  /** Applies operations that came from the only writer; `changed` has what became of their documents. */
   #follow(operations, changed) {
-    const lastSet = new Map(operations.map(({ op, id }, index) => [id, op === "set" ? index : -1]));
+    const lastDelete = new Map(operations.map(({ op, id }, index) => [op === "delete" ? id : null, index]));
     operations.forEach(({ op, id }, index) => {
-      const place = changed.get(id);
-      if (op === "set" && place !== null) this.#show(id, place);
-      // A delete that did not win against another agent's write changes nothing.
-      if (op === "delete" && (place === null || lastSet.get(id) > index)) this.#show(id, null);
+      if (op === "delete") this.#show(id, null);
+      else if (!(index < lastDelete.get(id))) this.#show(id, changed.get(id));
     });
   }
 }

@@ -1,4 +1,4 @@
-//! Errors on their way to JavaScript: JSON text in the message, which `lib/errors.js` turns into an `OpslogError`.
+//! Errors on their way to JavaScript: JSON text in the message, which `lib/errors.cjs` turns into an `OpslogError`.
 
 use opslog::{Error, ErrorKind};
 use serde::Serialize;

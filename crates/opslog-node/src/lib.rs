@@ -2,7 +2,7 @@
 //!
 //! Documents cross as JSON text, in both directions: JavaScript parses and writes them. A store has a thread of its own, on which everything
 //! runs that may wait for a disk or a lock; the event loop hands it jobs and is told when they are done, in order (`worker`). The JavaScript half,
-//! `lib/store.js`, keeps what the event loop sees; it is the only caller.
+//! `lib/store.cjs`, keeps what the event loop sees; it is the only caller.
 
 mod failure;
 pub mod files;

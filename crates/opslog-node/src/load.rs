@@ -1,98 +1,120 @@
-//! All documents on their way to the event loop: their ids in pieces, and their text when it is asked for.
+//! All documents on their way to the event loop: which id has which place, and their text until it is asked for.
+//!
+//! Both are as they were when they were collected, whatever the store's thread does since: the event loop notes what has changed.
 
-use std::collections::VecDeque;
+use std::collections::HashMap;
+use std::hash::BuildHasher;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use hashbrown::{DefaultHashBuilder, HashTable};
 use opslog::{Json, Result, Store};
 
 use crate::store::Opaque;
 
-/// Ids that the event loop takes at a time: well below a millisecond.
-const PIECE: usize = 4096;
-
-/// What JavaScript has not asked for yet. It names a document's text by its place in `texts`.
+/// The documents of the last load, and those of the next one until it is adopted.
 #[derive(Default)]
 pub(crate) struct Documents {
-    current: Mutex<Texts>,
-    loading: Mutex<Loading>,
+    current: Mutex<Loaded>,
+    next: Mutex<Loaded>,
 }
 
-/// Text is let go of when it is taken: JavaScript then has the decoded document.
+/// Documents by place. Text is let go of when it is taken: JavaScript then has the decoded document.
 #[derive(Default)]
-struct Texts(Vec<Option<Json>>);
-
-#[derive(Default)]
-struct Loading {
-    ids: VecDeque<String>,
+struct Loaded {
+    ids: Ids,
     texts: Vec<Option<Json>>,
+    /// Texts that came since, at places behind.
+    added: HashMap<u32, Json>,
+    added_count: u32,
+}
+
+/// Ids by place, in insertion order, and places by id. A million ids in JavaScript would take twice the memory, and the event loop to make them.
+#[derive(Default)]
+struct Ids {
+    /// One behind the other.
+    text: String,
+    ends: Vec<usize>,
+    places: HashTable<u32>,
+    hasher: DefaultHashBuilder,
 }
 
 impl Documents {
     /// Collects the documents of `store` as they are now.
     pub(crate) fn load(&self, store: &Store<Opaque>) -> Result<()> {
         let view = store.view()?;
-        let mut loading = Loading::default();
-        loading.texts.reserve_exact(view.len());
-        let mut piece = String::from("[");
-        let mut count = 0;
+        let mut loaded = Loaded {
+            ids: Ids::with_capacity(view.len()),
+            texts: Vec::with_capacity(view.len()),
+            ..Loaded::default()
+        };
         for entry in view.iter() {
             let entry = entry?;
-            if count == PIECE {
-                piece.push(']');
-                loading
-                    .ids
-                    .push_back(std::mem::replace(&mut piece, String::from("[")));
-                count = 0;
-            }
-            if count > 0 {
-                piece.push(',');
-            }
-            quote(entry.id(), &mut piece);
-            count += 1;
-            loading.texts.push(Some(entry.json()));
+            loaded.ids.push(entry.id());
+            loaded.texts.push(Some(entry.json()));
         }
-        if count > 0 {
-            piece.push(']');
-            loading.ids.push_back(piece);
-        }
-        *lock(&self.loading) = loading;
+        *lock(&self.next) = loaded;
         Ok(())
     }
 
-    /// The next ids, a JSON array, in insertion order; the n-th id of all has text n once the load is adopted.
-    pub(crate) fn next_ids(&self) -> Option<String> {
-        lock(&self.loading).ids.pop_front()
+    /// How many documents the next load has; their places are the numbers below.
+    pub(crate) fn count_next(&self) -> usize {
+        lock(&self.next).texts.len()
     }
 
-    /// From now on the texts are those of the last load.
+    /// From now on places are those of the next load.
     pub(crate) fn adopt(&self) {
-        let texts = std::mem::take(&mut lock(&self.loading).texts);
-        lock(&self.current).0 = texts;
+        let next = std::mem::take(&mut *lock(&self.next));
+        *lock(&self.current) = next;
+    }
+
+    /// The place of `id`, if it was loaded.
+    pub(crate) fn find(&self, id: &str) -> Option<u32> {
+        lock(&self.current).ids.find(id)
+    }
+
+    /// The ids that were loaded, a JSON array of at most `count`, beginning with that at `place`.
+    pub(crate) fn ids(&self, place: usize, count: usize) -> String {
+        let loaded = lock(&self.current);
+        let end = loaded.ids.ends.len().min(place.saturating_add(count));
+        let mut array = String::from("[");
+        for place in place..end {
+            if array.len() > 1 {
+                array.push(',');
+            }
+            quote(loaded.ids.at(place), &mut array);
+        }
+        array.push(']');
+        array
     }
 
     /// Adds a text and says its place.
-    pub(crate) fn add(&self, text: Json) -> usize {
-        let mut texts = lock(&self.current);
-        texts.0.push(Some(text));
-        texts.0.len() - 1
+    pub(crate) fn add(&self, text: Json) -> u32 {
+        let mut loaded = lock(&self.current);
+        let place = place_of(loaded.ids.ends.len()) + loaded.added_count;
+        loaded.added_count += 1;
+        loaded.added.insert(place, text);
+        place
     }
 
     /// Takes the text at `place`.
     pub(crate) fn take_one(&self, place: u32) -> Option<Json> {
-        lock(&self.current)
-            .0
-            .get_mut(place as usize)
-            .and_then(Option::take)
+        lock(&self.current).take(place)
+    }
+
+    /// Takes the document of `id` as it was loaded, as `[place, document]`; nothing when it was not loaded, or is taken.
+    pub(crate) fn take_loaded(&self, id: &str) -> Option<String> {
+        let mut loaded = lock(&self.current);
+        let place = loaded.ids.find(id)?;
+        let text = loaded.texts.get_mut(place as usize)?.take()?;
+        drop(loaded);
+        Some(format!("[{place},{}]", text.as_str()))
     }
 
     /// Takes the texts at `places`, as a JSON array.
     pub(crate) fn take(&self, places: &[u32]) -> String {
-        let mut texts = lock(&self.current);
-        let mut taken: Vec<Option<Json>> = Vec::with_capacity(places.len());
-        for &place in places {
-            taken.push(texts.0.get_mut(place as usize).and_then(Option::take));
-        }
-        drop(texts);
+        let mut loaded = lock(&self.current);
+        let taken: Vec<Option<Json>> = places.iter().map(|place| loaded.take(*place)).collect();
+        drop(loaded);
 
         let length: usize = taken
             .iter()
@@ -109,6 +131,73 @@ impl Documents {
         array.push(']');
         array
     }
+
+    /// Lets go of a text that was added.
+    pub(crate) fn forget(&self, place: u32) {
+        lock(&self.current).added.remove(&place);
+    }
+
+    /// Lets go of the texts that were loaded: those that were not taken have been replaced.
+    pub(crate) fn forget_loaded(&self) {
+        lock(&self.current).texts = Vec::new();
+    }
+}
+
+impl Loaded {
+    fn take(&mut self, place: u32) -> Option<Json> {
+        match self.texts.get_mut(place as usize) {
+            Some(text) => text.take(),
+            None => self.added.remove(&place),
+        }
+    }
+}
+
+impl Ids {
+    fn with_capacity(count: usize) -> Self {
+        Self {
+            ends: Vec::with_capacity(count),
+            places: HashTable::with_capacity(count),
+            ..Self::default()
+        }
+    }
+
+    /// Adds an id that is not there yet.
+    fn push(&mut self, id: &str) {
+        let place = place_of(self.ends.len());
+        self.text.push_str(id);
+        self.ends.push(self.text.len());
+        let hash = self.hasher.hash_one(id);
+        let Self {
+            text,
+            ends,
+            places,
+            hasher,
+        } = self;
+        places.insert_unique(hash, place, |place| {
+            hasher.hash_one(part(text, ends, *place as usize))
+        });
+    }
+
+    fn at(&self, place: usize) -> &str {
+        part(&self.text, &self.ends, place)
+    }
+
+    fn find(&self, id: &str) -> Option<u32> {
+        let is_it = |place: &u32| self.at(*place as usize) == id;
+        self.places.find(self.hasher.hash_one(id), is_it).copied()
+    }
+}
+
+fn place_of(index: usize) -> u32 {
+    u32::try_from(index).expect("fewer than 2^32 documents fit in memory")
+}
+
+/// The part of `text` that ends at `ends[place]`.
+fn part<'a>(text: &'a str, ends: &[usize], place: usize) -> &'a str {
+    let start = place.checked_sub(1).and_then(|before| ends.get(before));
+    let end = ends.get(place).copied().unwrap_or_default();
+    text.get(start.copied().unwrap_or_default()..end)
+        .unwrap_or_default()
 }
 
 fn text(taken: Option<&Json>) -> &str {

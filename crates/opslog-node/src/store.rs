@@ -84,6 +84,8 @@ impl NativeStore {
                 }
                 Err(error) => tell_failed_open(&tell, &error),
             }
+            // Whoever waits for the end may open the directory at once.
+            drop(store);
             jobs.note_end();
         };
         std::thread::Builder::new()
@@ -95,36 +97,63 @@ impl NativeStore {
         Ok(native)
     }
 
-    /// The next piece of all ids, a JSON array.
+    /// How many documents the next load has.
     #[napi]
-    pub fn next_ids(&self) -> Option<String> {
-        self.documents.next_ids()
+    pub fn count_next(&self) -> u32 {
+        u32::try_from(self.documents.count_next()).unwrap_or(u32::MAX)
     }
 
-    /// From now on `take` means the documents of the last load.
+    /// From now on places mean the documents of the next load.
     #[napi]
     pub fn adopt(&self) {
         self.documents.adopt();
     }
 
+    /// The place of a document that was loaded; -1 where there is none.
+    #[napi]
+    pub fn find(&self, id: String) -> i32 {
+        let place = self.documents.find(&id);
+        place
+            .and_then(|place| i32::try_from(place).ok())
+            .unwrap_or(-1)
+    }
+
+    /// The ids that were loaded, `count` from `place` on, as a JSON array.
+    #[napi]
+    pub fn ids<'e>(&self, env: &'e Env, place: u32, count: u32) -> napi::Result<JsString<'e>> {
+        js_string(env, &self.documents.ids(place as usize, count as usize))
+    }
+
     /// The documents at `places`, each once, as a JSON array.
     #[napi]
     pub fn take<'e>(&self, env: &'e Env, places: Uint32Array) -> napi::Result<JsString<'e>> {
-        let text = self.documents.take(&places);
-        // V8 keeps one byte a character then, and has nothing to decode.
-        if text.is_ascii() {
-            env.create_string_latin1(text)
-        } else {
-            env.create_string(&text)
-        }
+        js_string(env, &self.documents.take(&places))
     }
 
     /// The document at `place`, once.
     #[napi]
-    pub fn take_one(&self, place: u32) -> Option<String> {
-        self.documents
-            .take_one(place)
-            .map(|text| text.as_str().to_owned())
+    pub fn take_one<'e>(&self, env: &'e Env, place: u32) -> napi::Result<Option<JsString<'e>>> {
+        let text = self.documents.take_one(place);
+        text.map(|text| js_string(env, text.as_str())).transpose()
+    }
+
+    /// The place and the document of an id, as a JSON array, once; nothing for one that was not loaded.
+    #[napi]
+    pub fn take_loaded<'e>(&self, env: &'e Env, id: String) -> napi::Result<Option<JsString<'e>>> {
+        let text = self.documents.take_loaded(&id);
+        text.map(|text| js_string(env, &text)).transpose()
+    }
+
+    /// Lets go of a text that came after the load: it has been replaced.
+    #[napi]
+    pub fn forget(&self, place: u32) {
+        self.documents.forget(place);
+    }
+
+    /// Lets go of the texts that were loaded and not taken: they have been replaced.
+    #[napi]
+    pub fn forget_loaded(&self) {
+        self.documents.forget_loaded();
     }
 
     /// Returns when nothing is queued any more.
@@ -179,6 +208,12 @@ impl NativeStore {
     #[napi]
     pub fn tail(&self) {
         self.jobs.push(Job::Tail);
+    }
+
+    /// Queues the question which documents lie in another order, given the id before each of some.
+    #[napi]
+    pub fn order(&self, places: String) {
+        self.jobs.push(Job::Order(places));
     }
 
     /// Queues a load of all documents.
@@ -272,7 +307,7 @@ fn teller(told: &Function<'_, ToldArguments, ()>) -> napi::Result<Tell> {
             told.failures,
             told.value,
             told.manifest,
-            told.is_stale,
+            told.brings_news,
         );
         function.call(arguments.into(), ThreadsafeFunctionCallMode::NonBlocking);
     }))
@@ -297,6 +332,15 @@ fn migration(migrate: &Function<'_, FnArgs<(String, u32)>, String>) -> napi::Res
             _ => Err(invalid("the migration function failed")),
         }
     }))
+}
+
+fn js_string<'e>(env: &'e Env, text: &str) -> napi::Result<JsString<'e>> {
+    // V8 keeps one byte a character then, and has nothing to decode.
+    if text.is_ascii() {
+        env.create_string_latin1(text)
+    } else {
+        env.create_string(text)
+    }
 }
 
 fn operations_text(operations: &[Operation]) -> String {

@@ -4,6 +4,7 @@
 //! done together, so that hundreds of calls that were not awaited share one sync.
 
 use std::borrow::Cow;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -17,6 +18,9 @@ use crate::store::Opaque;
 
 /// How long the end of a process waits for what was accepted to be flushed.
 const END_WAIT: Duration = Duration::from_secs(5);
+
+/// For more documents that lie in another order, all are loaded anew.
+const ORDER_MOST: usize = 10_000;
 
 pub(crate) enum Job {
     /// Lines of writes, each a commit of its own.
@@ -33,6 +37,8 @@ pub(crate) enum Job {
     },
     LoadArchive(String),
     Tail,
+    /// Which documents lie in another order than the event loop has them: `[[id, the id before it: empty for the first, null when it has none of `id`]…]`.
+    Order(String),
     /// All documents anew.
     Reload,
     Close,
@@ -50,7 +56,7 @@ pub(crate) struct Told {
     /// The manifest, if it has changed.
     pub(crate) manifest: Option<String>,
     /// Whether a checkpoint has brought what other agents wrote.
-    pub(crate) is_stale: bool,
+    pub(crate) brings_news: bool,
 }
 
 pub(crate) type Tell = Box<dyn Fn(Told) + Send>;
@@ -203,6 +209,7 @@ impl Worker {
             Job::Archive { ids, segment } => self.archive(&ids, segment.as_deref()).map(Some),
             Job::LoadArchive(segment) => self.load_archive(&segment).map(Some),
             Job::Tail => self.tail().map(Some),
+            Job::Order(places) => self.order(&places).map(Some),
             Job::Reload => self.documents.load(&self.store).map(|()| None),
             Job::Close => self.store.close().map(|()| None),
         }
@@ -260,14 +267,19 @@ impl Worker {
     }
 
     fn undo(&self) -> Result<String> {
+        let ops = || self.store.stats().map(|stats| stats.ops_since_checkpoint);
+        let before = ops()?;
         let Some(ids) = self.store.undo_commit()? else {
             return Ok("null".to_owned());
         };
-        self.changed(ids.iter().map(String::as_str))
+        // A commit with more operations than documents may have deleted and set one, which puts it last.
+        let may_move = self.is_shared || before.abs_diff(ops()?) != ids.len() as u64;
+        let changed = self.changed(ids.iter().map(String::as_str))?;
+        Ok(format!(r#"{{"changed":{changed},"mayMove":{may_move}}}"#))
     }
 
     fn archive(&self, ids: &str, segment: Option<&str>) -> Result<String> {
-        let ids: std::collections::HashSet<String> = argument(ids)?;
+        let ids: HashSet<String> = argument(ids)?;
         let count = self.store.archive(|_, id| ids.contains(id), segment)?;
         Ok(count.to_string())
     }
@@ -302,6 +314,28 @@ impl Worker {
             r#"{{"operations":{operations},"rewound":{},"changed":{changed}}}"#,
             tail.rewound
         ))
+    }
+
+    /// The ids of all documents, in their order, from the first on that has not the one before it that `places` says; `null` when these are too many.
+    fn order(&self, places: &str) -> Result<String> {
+        let places: HashMap<String, Option<String>> =
+            argument::<Vec<_>>(places)?.into_iter().collect();
+        let view = self.store.view()?;
+        let mut order = Vec::new();
+        let mut before = String::new();
+        for entry in view.iter() {
+            let entry = entry?;
+            let is_moved = |known: &Option<String>| known.as_ref() != Some(&before);
+            if !order.is_empty() || places.get(entry.id()).is_some_and(is_moved) {
+                if order.len() == ORDER_MOST {
+                    return Ok("null".to_owned());
+                }
+                order.push(quoted(entry.id()));
+            }
+            before.clear();
+            before.push_str(entry.id());
+        }
+        Ok(array(order))
     }
 
     /// `[[id, place of its text, or null when it is gone]…]`
@@ -344,14 +378,14 @@ impl Worker {
             self.manifest.clone_from(text);
         }
         self.ops = ops;
-        let is_stale = self.is_shared && !is_plain && is_write;
+        let brings_news = self.is_shared && !is_plain && is_write;
         (self.tell)(Told {
             count: u32::try_from(count).unwrap_or(u32::MAX),
             failures: (!failures.is_empty()).then(|| json(&failures)),
             value,
             ops_since_checkpoint: ops,
             manifest,
-            is_stale,
+            brings_news,
         });
     }
 
@@ -382,7 +416,7 @@ pub(crate) fn tell_failed_open(tell: &Tell, error: &Error) {
         value: None,
         ops_since_checkpoint: 0,
         manifest: None,
-        is_stale: false,
+        brings_news: false,
     });
 }
 

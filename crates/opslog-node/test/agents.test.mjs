@@ -3,7 +3,11 @@
 import assert from "node:assert/strict";
 import { once } from "node:events";
 import { test } from "node:test";
+import { callsOf } from "./lib/native.mjs";
+import { randomOf } from "./lib/random.mjs";
 import { directory, opened } from "./lib/stores.mjs";
+
+const SEEDS = Number(process.env.AGENT_SEEDS ?? 20);
 
 /** Two agents of one store, `same` once both have looked. */
 async function pair(context, options = {}) {
@@ -92,3 +96,72 @@ test("a reader and a watch follow agents", async (context) => {
   await reader.refresh();
   assert.deepEqual(reader.entries().map(([id]) => id).toSorted(), ["a", "b"]);
 });
+
+test("a look takes what is new, and nothing else", async (context) => {
+  const { ann, ben, same } = await pair(context);
+  await ann.batch(() => { for (let n = 0; n < 2000; n += 1) ann.set(`a${n}`, { n }); });
+  await same();
+  const before = ben.all();
+  const counts = await callsOf(["reload", "take", "takeOne"], async () => {
+    await ann.set("a7", { n: -7 });
+    await ann.delete("a8");
+    await ann.set("new", { n: 0 });
+    await ben.set("own", { n: 1 });
+    await ben.refresh();
+    await ben.compact();
+    await ben.undo();
+    for (const id of ["a7", "new"]) ben.get(id);
+  });
+  assert.deepEqual(counts, { reload: 0, take: 0, takeOne: 2 });
+  const kept = new Set(before);
+  assert.equal(ben.filter((document) => !kept.has(document)).length, 2);
+  assert.equal((await same()).length, 2000);
+});
+
+test("operations that came with a checkpoint are told by the next look", async (context) => {
+  const { ann, ben } = await pair(context);
+  await ben.set("b", { n: 1 });
+  await ann.compact();
+  assert.equal(ann.has("b"), true);
+  await ben.set("c", { n: 2 });
+  assert.deepEqual((await ann.tail()).map(({ id }) => id), ["b", "c"]);
+  assert.deepEqual(await ann.tail(), []);
+});
+
+for (let seed = 1; seed <= SEEDS; seed += 1) {
+  test(`whatever agents do, all see what one sees who opens the store (seed ${seed})`, async (context) => {
+    const random = randomOf(seed);
+    const dir = directory(context);
+    const agents = [];
+    for (const agentId of ["ann", "ben", "cem"]) agents.push(await opened(context, { agentId, checkpointThreshold: random.pick([5, 1000]) }, dir));
+    const history = [];
+    const ids = ["a", "b", "c", "d", "e", "f"];
+    const document = () => ({ n: random.below(100) });
+    const calls = {
+      set: (agent) => agent.set(random.pick(ids), document()),
+      delete: (agent) => agent.delete(random.pick(ids)).catch(({ code }) => assert.equal(code, "OPSLOG_NOT_FOUND")),
+      batch: (agent) => agent.batch(() => {
+        for (let n = random.below(4); n >= 0; n -= 1) {
+          const id = random.pick(ids);
+          if (random.chance(0.5) && agent.has(id)) agent.delete(id);
+          else agent.set(id, document());
+        }
+      }).catch(({ code }) => assert.equal(code, "OPSLOG_NOT_FOUND")),
+      undo: (agent) => agent.undo(),
+      compact: (agent) => agent.compact(),
+      archive: (agent) => agent.archive(({ n }) => n > 90, "old"),
+      refresh: (agent) => agent.refresh(),
+    };
+    for (let call = 0; call < 60; call += 1) {
+      const name = random.pick(["set", "set", "set", "delete", "batch", "batch", "undo", "refresh", "refresh", "compact", "archive"]);
+      const agent = random.below(agents.length);
+      history.push(`${name} ${agent}`);
+      await calls[name](agents[agent]);
+      if (!random.chance(0.2)) continue;
+      for (const other of agents) await other.refresh();
+      const reader = await opened(context, { readOnly: true }, dir);
+      for (const other of agents) assert.deepEqual(other.entries(), reader.entries(), history.join(", "));
+      await reader.close();
+    }
+  });
+}

@@ -5,24 +5,12 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import * as reference from "@backloghq/opslog";
 import * as ours from "../index.js";
+import { randomOf } from "./lib/random.mjs";
 import { directory } from "./lib/stores.mjs";
 
 const SEEDS = Number(process.env.PARITY_SEEDS ?? 60);
 const CALLS = 60;
 const FIRST = Number(process.env.PARITY_SEED ?? 1);
-
-/** mulberry32 */
-function randomOf(seed) {
-  let state = seed;
-  const next = () => {
-    state = (state + 0x6d2b79f5) | 0;
-    let mixed = Math.imul(state ^ (state >>> 15), 1 | state);
-    mixed = (mixed + Math.imul(mixed ^ (mixed >>> 7), 61 | mixed)) ^ mixed;
-    return ((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32;
-  };
-  const below = (limit) => Math.floor(next() * limit);
-  return { below, pick: (list) => list[below(list.length)], chance: (odds) => next() < odds };
-}
 
 // ASCII, since the reference's undo counts characters.
 const ids = ["a", "b", "c", "task-1", "10", "9", "__proto__", "constructor", "quoted \"\\", "new\nline", " "];

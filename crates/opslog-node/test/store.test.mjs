@@ -6,6 +6,8 @@ import { createRequire } from "node:module";
 import { join } from "node:path";
 import { test } from "node:test";
 import * as esm from "../index.js";
+import { callsOf } from "./lib/native.mjs";
+import { randomOf } from "./lib/random.mjs";
 import { codeOf, directory, failureOf, opened } from "./lib/stores.mjs";
 
 const { Store } = esm;
@@ -176,11 +178,34 @@ test("undo puts documents back in their places", async (context) => {
   assert.equal(store.count(), 0);
 });
 
+test("an undone batch that deleted and set a document puts it back in its place, also in a later session", async (context) => {
+  for (const options of [{}, { undoMode: "append" }]) {
+    let store = await opened(context, { checkpointOnClose: false, ...options });
+    for (const id of ["a", "b", "c"]) await store.set(id, { id });
+    for (const isLater of [false, true]) {
+      await store.batch(() => {
+        store.delete("a");
+        store.set("a", { id: "again" });
+      });
+      assert.deepEqual(store.all().map(({ id }) => id), ["b", "c", "again"]);
+      if (isLater) {
+        await store.close();
+        await store.open(store.dir, { checkpointOnClose: false, ...options });
+      }
+      await store.undo();
+      const seen = store.entries();
+      await store.close();
+      await store.open(store.dir, { checkpointOnClose: false, ...options });
+      assert.deepEqual(seen, store.entries(), JSON.stringify([options, isLater]));
+    }
+  }
+});
+
 test("a checkpoint that a call causes is over when the call is", async (context) => {
-  for (const options of [{ checkpointThreshold: 10 }, {}, { writeMode: "group", groupCommitSize: 7, checkpointThreshold: 10 }]) {
+  for (const options of [{ checkpointThreshold: 10 }, {}, { writeMode: "group", groupCommitSize: 7 }, { writeMode: "group", groupCommitSize: 7, checkpointThreshold: 10 }]) {
     const store = await opened(context, options);
     const { currentSnapshot } = store.getManifest();
-    const threshold = options.checkpointThreshold ?? 100;
+    const threshold = options.checkpointThreshold ?? 1_000;
     for (let n = 1; n < threshold; n += 1) await store.set("a", { n });
     assert.deepEqual([store.stats().opsCount, store.getManifest().currentSnapshot], [threshold - 1, currentSnapshot]);
     await store.set("a", { n: 0 });
@@ -263,6 +288,25 @@ test("a reader follows a writer, over checkpoints, undos and archives", async (c
   assert.deepEqual(reader.entries(), writer.entries());
 });
 
+test("a reader that follows lets go of what is replaced before anybody reads it", async (context) => {
+  const writer = await opened(context);
+  const reader = await opened(context, { readOnly: true }, writer.dir);
+  const calls = await callsOf(["forget"], async () => {
+    for (let n = 0; n < 4; n += 1) {
+      for (const id of ["a", "b"]) await writer.set(id, { n });
+      await writer.delete("b");
+      await writer.set("b", { n });
+      await reader.refresh();
+    }
+    reader.get("a");
+    await writer.delete("a");
+    await writer.delete("b");
+    await reader.refresh();
+  });
+  assert.equal(calls.forget, 3 + 3 + 1);
+  assert.deepEqual(reader.entries(), []);
+});
+
 test("a watch tells what comes, and its end is the end", async (context) => {
   const writer = await opened(context);
   const reader = await opened(context, { readOnly: true }, writer.dir);
@@ -319,6 +363,60 @@ test("documents change while somebody iterates, and he sees what was there", asy
   });
   assert.deepEqual(seen.map(({ n }) => n), [0, 1, 2, 3, 4, 5, 6, 7, 8, 9]);
   assert.equal(store.count(), 19);
+});
+
+for (let seed = 1; seed <= 20; seed += 1) {
+  test(`documents of a store that was opened again are those of a map, in whatever order they are asked for (seed ${seed})`, async (context) => {
+    const random = randomOf(seed);
+    const options = { writeMode: "async", osBuffered: true, checkpointThreshold: 1_000_000, mutableDocuments: random.chance(0.3) };
+    const store = await opened(context, options);
+    const expected = new Map();
+    const ids = Array.from({ length: random.pick([5, 300, 6000]) }, (_, n) => random.pick([`k${n}`, `"${n}\\`, `é${n}`, `\u{1f600}${n}`, "\ufffd"]));
+    const id = () => random.pick([random.pick(ids), random.pick(ids), `new ${random.below(2000)}`]);
+    const calls = {
+      set(key) {
+        store.set(key, { n: random.below(10) + expected.size });
+        expected.set(key, store.get(key));
+      },
+      delete(key) {
+        if (!expected.delete(key)) return assert.rejects(store.delete(key), { code: "OPSLOG_NOT_FOUND" });
+        return store.delete(key);
+      },
+      /** Leaves more holes than are kept. */
+      async churn() {
+        for (let n = 0; n < 3000; n += 1) calls.set(`churn ${n}`);
+        for (let n = 0; n < 3000; n += 1) if (n % 5 > 0) await calls.delete(`churn ${n}`);
+      },
+      get: (key) => assert.deepEqual(store.get(key), expected.get(key)),
+      has: (key) => assert.equal(store.has(key), expected.has(key)),
+      absent: () => assert.deepEqual([store.get("\ud800"), store.has(""), store.get(5), store.has(undefined)], [undefined, false, undefined, false]),
+      entries() {
+        assert.deepEqual(store.entries(), [...expected]);
+        assert.deepEqual(store.filter(({ n }) => n % 2 === 0), [...expected.values()].filter(({ n }) => n % 2 === 0));
+        assert.equal(store.count(), expected.size);
+      },
+    };
+    for (let session = 0; session < 3; session += 1) {
+      if (session === 0) for (const key of ids) calls.set(key);
+      for (let call = 0; call < 4000; call += 1) {
+        const name = random.chance(0.001) ? random.pick(["entries", "churn"]) : random.pick(["set", "set", "delete", "delete", "get", "has", "absent"]);
+        await calls[name](id());
+      }
+      await store.close();
+      await store.open(store.dir, options);
+      if (random.chance(0.5)) calls.entries();
+    }
+    calls.entries();
+  });
+}
+
+test("opening makes nothing on the event loop for each document", async (context) => {
+  const store = await opened(context);
+  await store.batch(() => { for (let n = 0; n < 5000; n += 1) store.set(`k${n}`, { n }); });
+  await store.close();
+  const calls = await callsOf(["ids", "find", "take", "takeOne"], () => store.open(store.dir));
+  assert.deepEqual(calls, { ids: 0, find: 0, take: 0, takeOne: 0 });
+  assert.equal(store.count(({ n }) => n % 2 === 0), 2500);
 });
 
 test("mutableDocuments gives copies that can be changed", async (context) => {

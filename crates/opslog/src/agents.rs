@@ -23,10 +23,11 @@ use crate::history::{Part, kept_logs};
 use crate::load::{self, damaged};
 use crate::merge::{Agent, compare_as_reference};
 use crate::op::Operation;
-use crate::open::{Loaded, replay};
+use crate::open::Loaded;
 use crate::oplog::{self, Lines, LogLine, Outcome, Start};
 use crate::options::{Options, Residency};
 use crate::recover::LogDamage;
+use crate::replay::replay;
 use crate::state::State;
 use crate::{Error, Result, paths};
 

@@ -39,8 +39,8 @@ impl<T: Document> Default for StoreBuilder<T> {
 }
 
 impl<T: Document> StoreBuilder<T> {
-    /// Makes a checkpoint after this many operations. Default: 100, or as many as the snapshot has documents, whichever is more, so
-    /// that the cost per write does not grow with the store.
+    /// Makes a checkpoint after this many operations. Default: 1,000, or as many as the snapshot has documents, or three
+    /// quarters of those there are, whichever is most, so that the cost per write does not grow with the store.
     ///
     /// ```
     /// let builder = opslog::Store::<serde_json::Value>::builder().checkpoint_threshold(10_000);

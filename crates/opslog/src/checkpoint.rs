@@ -456,6 +456,7 @@ fn next_manifest(
     dropped.extend(retain(&mut ours.sealed, retention));
     if ours.stamps.is_some() {
         // Of the time when there were agents.
+        ours.bar_undo_of_agents();
         dropped.extend(paths::stamps_of(&old.current_snapshot));
     }
     if cut.seq == ours.log_seq {

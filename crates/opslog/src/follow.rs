@@ -15,8 +15,9 @@ use crate::format::manifest::Manifest;
 use crate::format::op_line;
 use crate::history::kept_logs;
 use crate::op::{Cursor, Operation, Place, Since};
-use crate::open::{load_all, load_consistent, read_manifest, replay};
+use crate::open::{load_all, load_consistent, read_manifest};
 use crate::oplog::{self, LogLine, Start};
+use crate::replay::replay;
 use crate::{Error, ErrorKind, Result, time};
 
 /// What came since the last look.

@@ -1,8 +1,7 @@
 //! Reading a snapshot into a state, without parsing documents: each line is cut into id and document, and both stay where they were read.
 
 use std::ops::Range;
-use std::sync::{Arc, mpsc};
-use std::thread;
+use std::sync::Arc;
 
 use arcstr::ArcStr;
 
@@ -12,14 +11,9 @@ use crate::document::Stored;
 use crate::format::manifest::{FileFacts, Manifest};
 use crate::format::{json, snapshot};
 use crate::options::{Options, Residency};
+use crate::pieces::{Pieces, fill};
 use crate::state::{IdHasher, State};
 use crate::{Error, Result};
-
-const PIECE: u64 = 1 << 20;
-/// A file smaller than this is read without other threads.
-pub(crate) const ALONE_BELOW: u64 = 4 << 20;
-/// The most threads that read; more would wait for the one that enters the documents.
-const READERS: usize = 4;
 
 /// What is known of a snapshot before it is read.
 #[derive(Clone, Copy)]
@@ -136,68 +130,30 @@ fn load_resident<T: Send + Sync>(
         .min(1 << 26);
     let mut state = State::with_capacity(capacity);
     let snapshot = Snapshot {
-        object,
+        pieces: Pieces::new(object)?,
         name,
-        size: object.size()?,
-        piece_bytes: PIECE,
         expected,
         hasher: state.hasher().clone(),
     };
-    let pieces = snapshot.size.div_ceil(PIECE);
     let mut whole = Whole::default();
-    let mut enter = |piece: Piece<T>| {
-        whole.add(&piece);
-        for (hash, document) in piece.documents {
-            state.put_new(hash, document);
-        }
-    };
-    if snapshot.size < ALONE_BELOW {
-        let mut buffer = Vec::new();
-        for number in 0..pieces {
-            enter(snapshot.read_piece(number, &mut buffer)?);
-        }
-    } else {
-        let readers = thread::available_parallelism().map_or(1, |cores| cores.get().min(READERS));
-        thread::scope(|scope| {
-            // Each reader has a channel of its own, and every so-manieth piece: so they are received in their order.
-            let receivers: Vec<_> = (0..readers)
-                .map(|first| {
-                    let (sender, receiver) = mpsc::sync_channel(2);
-                    let snapshot = &snapshot;
-                    scope.spawn(move || {
-                        let mut buffer = Vec::new();
-                        for number in (0..pieces).skip(first).step_by(readers) {
-                            // Nobody receives any more when an earlier piece was bad.
-                            if sender
-                                .send(snapshot.read_piece(number, &mut buffer))
-                                .is_err()
-                            {
-                                break;
-                            }
-                        }
-                    });
-                    receiver
-                })
-                .collect();
-            for receiver in receivers.iter().cycle() {
-                match receiver.recv() {
-                    Ok(piece) => enter(piece?),
-                    Err(mpsc::RecvError) => break,
-                }
+    snapshot.pieces.each(
+        |number, buffer| snapshot.read_piece(number, buffer),
+        |piece: Piece<T>| {
+            whole.add(&piece);
+            for (hash, document) in piece.documents {
+                state.put_new(hash, document);
             }
-            Ok::<_, Error>(())
-        })?;
-    }
+            Ok(true)
+        },
+    )?;
     check(name, expected.facts, whole.crc, whole.header_seen)?;
     Ok(state)
 }
 
-/// A snapshot that is read in pieces. The lines of a piece are those that begin in it.
+/// A snapshot that is read in pieces.
 struct Snapshot<'a> {
-    object: &'a dyn Object,
+    pieces: Pieces<'a>,
     name: &'a str,
-    size: u64,
-    piece_bytes: u64,
     expected: Expected,
     hasher: IdHasher,
 }
@@ -226,30 +182,18 @@ impl Whole {
 }
 
 impl Snapshot<'_> {
-    /// Reads one piece; `buffer` is reused, since the system fills memory that is in the processor's cache several times as fast as fresh memory.
     fn read_piece<T>(&self, number: u64, buffer: &mut Vec<u8>) -> Result<Piece<T>> {
-        let start = number * self.piece_bytes;
-        let end = (start + self.piece_bytes).min(self.size);
-        // Whether a line begins at the piece's start is said by the byte before.
-        let base = start.saturating_sub(1);
-        self.read_to(end, base, 0, buffer)?;
-        let own = usize::from(start > base);
-        let bytes = buffer.get(own..).unwrap_or_default();
-        let (crc, bytes) = (crc32c::crc32c(bytes), bytes.len());
-        let first = match start {
-            0 => Some(0),
-            _ => memchr::memchr(b'\n', buffer).map(|newline| newline + 1),
-        };
+        let read = self.pieces.read(number, buffer)?;
+        let own = buffer.get(read.own).unwrap_or_default();
         let mut piece = Piece {
             documents: Vec::new(),
-            crc,
-            bytes,
+            crc: crc32c::crc32c(own),
+            bytes: own.len(),
             header_seen: false,
         };
-        if let Some(first) = first.filter(|first| *first < buffer.len()) {
-            self.read_last_line(base, buffer)?;
-            let lines = buffer.get(first..).unwrap_or_default();
-            let offset = base + first as u64;
+        let offset = read.base + read.lines.start as u64;
+        let lines = buffer.get(read.lines).unwrap_or_default();
+        if !lines.is_empty() {
             let text = std::str::from_utf8(lines).map_err(|error| {
                 let at = offset + error.valid_up_to() as u64;
                 damaged(self.name, "the snapshot is not UTF-8").at_offset(at)
@@ -257,35 +201,6 @@ impl Snapshot<'_> {
             self.cut_up(text, offset, &mut piece)?;
         }
         Ok(piece)
-    }
-
-    /// Reads on until the last line in `buffer`, whose first byte is at `base`, is whole.
-    fn read_last_line(&self, base: u64, buffer: &mut Vec<u8>) -> Result<()> {
-        let mut more = 4096;
-        let mut searched = buffer.len().saturating_sub(1);
-        loop {
-            let unsearched = buffer.get(searched..).unwrap_or_default();
-            if let Some(newline) = memchr::memchr(b'\n', unsearched) {
-                buffer.truncate(searched + newline + 1);
-                return Ok(());
-            }
-            searched = buffer.len();
-            let end = (base + searched as u64 + more).min(self.size);
-            self.read_to(end, base, searched, buffer)?;
-            if buffer.len() == searched {
-                return Ok(());
-            }
-            more *= 2;
-        }
-    }
-
-    /// Keeps `kept` bytes of `buffer`, whose first byte is at `base`, and reads the rest up to `end`, or to the end of the file.
-    fn read_to(&self, end: u64, base: u64, kept: usize, buffer: &mut Vec<u8>) -> Result<()> {
-        let length = usize::try_from(end - base).unwrap_or(usize::MAX);
-        buffer.resize(length, 0);
-        let filled = fill(self.object, base + kept as u64, buffer, kept)?;
-        buffer.truncate(filled);
-        Ok(())
     }
 
     /// Puts the documents of `text`, whole lines from `offset` of the file on, into `piece`.
@@ -379,21 +294,6 @@ pub(crate) fn damaged(name: &str, reason: impl Into<String>) -> Error {
     .at_path(name)
 }
 
-/// Reads into `piece` from `filled` on until it is full or the object ends; returns up to where it is filled.
-fn fill(object: &dyn Object, position: u64, piece: &mut [u8], filled: usize) -> Result<usize> {
-    let mut end = filled;
-    while let Some(free) = piece.get_mut(end..)
-        && !free.is_empty()
-    {
-        let read = object.read_at(position + (end - filled) as u64, free)?;
-        if read == 0 {
-            break;
-        }
-        end += read;
-    }
-    Ok(end)
-}
-
 /// The whole content of an object.
 pub(crate) fn read_all(object: &dyn Object) -> Result<Vec<u8>> {
     let size = usize::try_from(object.size()?).unwrap_or(usize::MAX);
@@ -432,10 +332,8 @@ mod tests {
             for facts in [Some(facts), None] {
                 for piece_bytes in (1..200).chain([text.len() as u64, 1 << 20]) {
                     let snapshot = Snapshot {
-                        object: &*object,
+                        pieces: Pieces::of_size(&*object, piece_bytes).unwrap(),
                         name: "s",
-                        size: text.len() as u64,
-                        piece_bytes,
                         expected: Expected {
                             facts,
                             documents: 20,
@@ -446,7 +344,7 @@ mod tests {
                     let mut found =
                         b"{\"version\":1,\"timestamp\":\"2026-01-01T00:00:00.000Z\"}\n\n".to_vec();
                     let mut buffer = Vec::new();
-                    for number in 0..snapshot.size.div_ceil(piece_bytes) {
+                    for number in 0..snapshot.pieces.count() {
                         let piece: Piece<()> = snapshot.read_piece(number, &mut buffer).unwrap();
                         whole.add(&piece);
                         for (hash, document) in &piece.documents {

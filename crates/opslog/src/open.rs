@@ -3,23 +3,22 @@
 //! Only a manifest that is *not found* means that there is no store, and only where no snapshot or log holds anything either; every other
 //! failure to read is an error. A read-only open takes no lock and writes nothing.
 
-use std::sync::{Arc, mpsc};
-use std::thread;
+use std::sync::Arc;
 
 use crate::adopt::adopt;
 use crate::agents::{self, Others};
-use crate::backend::{Backend, Log, Object};
+use crate::backend::{Backend, Log};
 use crate::checkpoint::{create_log, discard, nonce, put_manifest, write_snapshot};
-use crate::document::{Document, Stored};
+use crate::document::Document;
 use crate::engine::{Engine, Parts, Writer};
 use crate::follow::Position;
 use crate::format::manifest::{self, Manifest, Ours, Stats};
-use crate::format::op_line::{OpKind, Prev};
 use crate::migrate::{migrate, migrated};
-use crate::oplog::{self, DamageKind, Outcome, Start};
+use crate::oplog::{DamageKind, Outcome};
 use crate::options::Options;
 use crate::recover::{LogDamage, keep_damaged_bytes, remove_leftovers, report};
-use crate::state::{Lookup, State};
+use crate::replay::{Trust, replay_log};
+use crate::state::State;
 use crate::{Error, ErrorKind, Result, load, paths, time};
 
 /// How often a reader starts over because a writer replaced the files it was about to read.
@@ -380,125 +379,6 @@ pub(crate) fn load_all<T: Document>(
         others: Others::new(),
         ours,
     })
-}
-
-/// Whether a line of the log, which says what the document was before, is believed that there was one, where looking would need a read.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Trust {
-    Previous,
-    Nothing,
-}
-
-/// Applies the active log to the snapshot's `state`.
-fn replay_log<T: Send + Sync>(
-    options: &Options,
-    backend: &dyn Backend,
-    manifest: &Manifest,
-    state: &mut State<T>,
-    trust: Trust,
-) -> Result<(Outcome, Position)> {
-    let first_seq = manifest.ours.as_ref().map_or(0, |ours| ours.log_seq);
-    let log = backend.open(&manifest.active_ops)?;
-    let mut position = Position::start(manifest, first_seq);
-    let start = Start {
-        position: 0,
-        seq: Some(first_seq),
-    };
-    if !options.skip_load && state.base().is_none() && log.size()? >= load::ALONE_BELOW {
-        let outcome = replay_beside_reader(&*log, start, &mut position, state)?;
-        return Ok((outcome, position));
-    }
-    let outcome = oplog::read(&*log, start, &mut |line| {
-        position.pass(line);
-        let op = &line.op;
-        if options.skip_load {
-            return Ok(());
-        }
-        // The reference does not number its lines: it may have read the log otherwise than it is read here.
-        let believed = trust == Trust::Previous && op.seq.is_some() && !op.blind;
-        if believed && matches!(state.lookup(&op.id), Lookup::InBase(_)) {
-            replay_known(state, op.kind, &op.id, op.data, op.prev != Prev::None);
-            return Ok(());
-        }
-        replay(state, op.kind, &op.id, op.data)
-    })?;
-    Ok((outcome, position))
-}
-
-/// An operation on its way from the thread that reads the log.
-enum Replayed<T> {
-    /// With the hash of its id.
-    Set(u32, Stored<T>),
-    Delete(Box<str>),
-}
-
-/// Applies a large log to a `state` without a base: another thread reads the lines, checks them and judges them, while this one looks for their documents,
-/// which takes about as long (1,000,000 operations on 100,000 documents: 1.22 s of CPU time on two cores, by one thread 1.50).
-fn replay_beside_reader<T: Send + Sync>(
-    log: &dyn Object,
-    start: Start,
-    position: &mut Position,
-    state: &mut State<T>,
-) -> Result<Outcome> {
-    const GROUP: usize = 256;
-    let hasher = state.hasher().clone();
-    let (sender, receiver) = mpsc::sync_channel(16);
-    let result = thread::scope(|scope| {
-        let reader = scope.spawn(move || {
-            let mut group = Vec::with_capacity(GROUP);
-            let outcome = oplog::read(log, start, &mut |line| {
-                position.pass(line);
-                group.push(match line.op.data {
-                    Some(data) => {
-                        let document = Stored::new(&line.op.id, data);
-                        Replayed::Set(hasher.hash(document.id()), document)
-                    }
-                    None => Replayed::Delete(line.op.id.as_ref().into()),
-                });
-                if group.len() == GROUP {
-                    let full = std::mem::replace(&mut group, Vec::with_capacity(GROUP));
-                    // The receiver ends after the sender.
-                    drop(sender.send(full));
-                }
-                Ok(())
-            });
-            drop(sender.send(group));
-            outcome
-        });
-        for operation in receiver.into_iter().flatten() {
-            match operation {
-                Replayed::Set(hash, document) => state.put_new(hash, document),
-                Replayed::Delete(id) => state.remove(&id),
-            }
-        }
-        reader.join()
-    });
-    result.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-}
-
-/// Applies one operation of the log.
-pub(crate) fn replay<T>(
-    state: &mut State<T>,
-    kind: OpKind,
-    id: &str,
-    data: Option<&str>,
-) -> Result<()> {
-    let known = match state.lookup(id) {
-        Lookup::Here(_) => true,
-        Lookup::Absent => false,
-        Lookup::InBase(base) => base.contains(id)?,
-    };
-    replay_known(state, kind, id, data, known);
-    Ok(())
-}
-
-/// As [`replay`], where it is known whether the id has a document.
-fn replay_known<T>(state: &mut State<T>, kind: OpKind, id: &str, data: Option<&str>, known: bool) {
-    match (kind, data) {
-        (OpKind::Set, Some(data)) => state.put(Stored::new(id, data), known),
-        _ if known => state.remove(id),
-        _ => {}
-    }
 }
 
 pub(crate) fn check_version(options: &Options, manifest: &Manifest) -> Result<()> {

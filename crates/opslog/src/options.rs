@@ -187,7 +187,7 @@ pub(crate) type Migration = dyn Fn(Value, u32) -> Result<Value, Failure> + Send 
 #[expect(clippy::struct_excessive_bools, reason = "each is a switch of its own")]
 #[derive(Clone)]
 pub(crate) struct Options {
-    /// `None`: 100, or as many as the snapshot has documents, whichever is more.
+    /// `None`: 1,000, or as many as the snapshot has documents, or three quarters of those there are, whichever is most.
     pub(crate) checkpoint_threshold: Option<u64>,
     pub(crate) checkpoint_on_close: bool,
     pub(crate) checkpoint_mode: CheckpointMode,

@@ -585,6 +585,40 @@ fn a_migration_needs_the_store_for_itself_and_then_reaches_what_every_agent_wrot
     assert_eq!(contents(&c), contents(&d));
 }
 
+/// A single writer and a migration go over documents without stamps: what agents wrote before is older than that, and stays so.
+#[test]
+fn an_undo_brings_back_nothing_from_before_a_single_writer_or_a_migration() {
+    let directory = tempfile::tempdir().unwrap();
+    let open = |agent: Option<&str>, version: u32| {
+        let builder = Store::<Value>::builder()
+            .version(version)
+            .migrate(|_, _| Ok(json!({"v": "migrated"})));
+        let builder = match agent {
+            Some(agent) => builder.agent_id(agent),
+            None => builder,
+        };
+        builder.open(directory.path()).unwrap()
+    };
+    let a = open(Some("a"), 1);
+    set(&a, "x", 1);
+    set(&a, "x", 2);
+    a.close().unwrap();
+    let single = open(None, 1);
+    set(&single, "x", 3);
+    single.close().unwrap();
+    let a = open(Some("a"), 1);
+    set(&a, "x", 4);
+    assert!(a.undo().unwrap());
+    assert_eq!(value(&a, "x"), Some(3));
+    assert!(!a.undo().unwrap());
+    a.close().unwrap();
+    let a = open(Some("a"), 2);
+    assert!(!a.undo().unwrap());
+    set(&a, "x", 5);
+    assert!(a.undo().unwrap());
+    assert_eq!(a.get("x").unwrap().unwrap()["v"], "migrated");
+}
+
 #[test]
 fn watch_tells_what_other_agents_write() {
     let backend = MemoryBackend::new();

@@ -10,6 +10,7 @@
 )]
 
 #[path = "crash/model.rs"]
+#[allow(dead_code, reason = "some of it is for tests/crash.rs")]
 mod model;
 
 use std::time::Duration;

@@ -391,6 +391,25 @@ fn a_migration_covers_snapshot_and_log_or_changes_nothing() {
     assert_eq!(store.get("b").unwrap().unwrap()["from"], 1);
 }
 
+/// At 1,000 operations, then at each fourfold of a store that is filled, then after as many updates as there are documents.
+#[test]
+fn checkpoints_come_as_rarely_as_the_store_is_large() {
+    let store: Store<Value> = Store::builder()
+        .checkpoint_mode(CheckpointMode::Blocking)
+        .open_backend(MemoryBackend::new())
+        .unwrap();
+    let mut checkpoints = Vec::new();
+    for operation in 1..=9_000 {
+        store
+            .set(&format!("{}", operation % 4_500), &json!({}))
+            .unwrap();
+        if store.stats().unwrap().ops_since_checkpoint == 0 {
+            checkpoints.push(operation);
+        }
+    }
+    assert_eq!(checkpoints, [1_000, 4_000, 8_000]);
+}
+
 #[test]
 fn automatic_checkpoints_keep_the_documents_and_remove_what_they_replace() {
     for mode in [CheckpointMode::Background, CheckpointMode::Blocking] {

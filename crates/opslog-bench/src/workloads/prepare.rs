@@ -67,10 +67,10 @@ pub(super) fn prepare(case: &Case, kind: Kind) -> Result<()> {
         }
     }
     if kind == Kind::NearCheckpoint {
-        // The default threshold: as many operations as the snapshot has documents, and at least 100.
+        // The default threshold: as many operations as the snapshot has documents, and at least 1,000.
         let missing = sets_beside_checkpoint(case.size) / 2;
         // The documents stay as they are, so that all subjects begin with equal ones.
-        updates(&store, case.size, case.size.max(100) - missing, 1)?;
+        updates(&store, case.size, case.size.max(1_000) - missing, 1)?;
     }
     store.close()?;
     Ok(())

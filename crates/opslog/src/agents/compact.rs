@@ -6,8 +6,6 @@
 use std::sync::TryLockError;
 use std::time::Instant;
 
-use jiff::Timestamp;
-
 use super::Others;
 use super::join::{
     Garbage, SWAPS, busy, create_agent_log, finish, read_version, replace_log, swap,
@@ -363,7 +361,7 @@ impl<T: Document> Engine<T> {
                 .collect();
         }
         next.stats.active_records = replacement.snapshot.facts.documents;
-        next.stats.last_checkpoint = time::format_timestamp(Timestamp::now());
+        next.stats.last_checkpoint = time::format_timestamp(time::now());
         next.current_snapshot.clone_from(&replacement.snapshot.name);
         finish(&mut next);
         Some((next, dropped))

@@ -6,8 +6,6 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use jiff::Timestamp;
-
 use super::Others;
 use crate::backend::{Backend, Expected, LockGuard, Log, Version};
 use crate::checkpoint::{
@@ -364,7 +362,7 @@ pub(super) fn replace_log(
     log: Option<&str>,
     clock: Option<u64>,
 ) {
-    let now = time::format_timestamp(Timestamp::now());
+    let now = time::format_timestamp(time::now());
     if let Some(old) = &facts.log
         && facts.folded > facts.seq
     {
@@ -416,7 +414,7 @@ pub(crate) fn fold_all<T: Document>(
     stamps: bool,
 ) -> Result<(Manifest, Vec<String>)> {
     let old = &loaded.manifest;
-    let now = time::format_timestamp(Timestamp::now());
+    let now = time::format_timestamp(time::now());
     let mut ours = old.ours.clone().unwrap_or_default();
     let damage = &loaded.damage;
     let mut seal =
@@ -490,6 +488,7 @@ pub(crate) fn fold_all<T: Document>(
     if stamps || old.is_shared() {
         ours.undo_floor = ours.log_seq;
     }
+    ours.bar_undo_of_agents();
     ours.snapshot = snapshot.facts;
     let mut next = Manifest {
         current_snapshot: snapshot.name,
@@ -544,7 +543,6 @@ fn fold_agents(ours: &mut Ours, others: &Others, now: &str) {
             folded: position.next_seq,
             folded_clock: position.clock,
             offset: 0,
-            undo_floor: position.next_seq,
             ..facts.clone()
         };
     }

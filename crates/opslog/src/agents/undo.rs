@@ -79,13 +79,16 @@ impl<T: Document> Engine<T> {
 
     /// Merges into the registers what was written to them, seen at the time or not, but for what this agent wrote from `first_clock` on, which it has taken back.
     fn merge_others(&self, taken: &mut [Taken<T>], first_clock: u64) -> Result<()> {
-        for part in kept_logs(&self.manifest()) {
-            if part.agent.is_none() {
+        let manifest = self.manifest();
+        for part in kept_logs(&manifest) {
+            let Some(agent) = &part.agent else {
                 continue;
-            }
+            };
             let own = part.agent == self.agent;
+            // What lies below was written before a single writer or a migration went over the documents, whose stamps say nothing of that.
+            let floor = manifest.agent(agent).map_or(0, |facts| facts.undo_floor);
             let result = part.read(&*self.backend, &mut |line| {
-                let Some(order) = line.op.order() else {
+                let Some(order) = line.op.order().filter(|_| line.seq >= floor) else {
                     return Ok(());
                 };
                 let counts = !own || line.op.clock.is_some_and(|clock| clock < first_clock);

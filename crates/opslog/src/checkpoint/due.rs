@@ -3,11 +3,14 @@
 use crate::Error;
 use crate::commit::Guard;
 use crate::document::Document;
-use crate::engine::{Engine, lock};
+use crate::engine::{Engine, Writer, lock};
 use crate::options::{CheckpointMode, Residency};
 
 /// Bytes of changed documents that are kept in memory whatever the budget: a checkpoint for less would cost more than it frees.
 const OVERLAY_LEAST: u64 = 1 << 20;
+
+/// Operations that are read again in about a millisecond; a checkpoint takes ten, and the syncs of writers wait for its syncs.
+const THRESHOLD_LEAST: u64 = 1_000;
 
 /// How much of its memory a store with documents on storage has used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,15 +24,12 @@ enum Budget {
 
 impl<T: Document> Engine<T> {
     pub(crate) fn checkpoint_if_due(&self, writer: Guard<'_, T>) {
-        let due = self
-            .checkpoint_threshold()
-            .max(writer.checkpoint_not_before);
         let budget = if writer.ops_since_checkpoint > writer.checkpoint_not_before {
             self.budget()
         } else {
             Budget::Kept
         };
-        let is_due = writer.ops_since_checkpoint >= due || budget != Budget::Kept;
+        let is_due = self.is_past_threshold(&writer) || budget != Budget::Kept;
         if self.options.skip_load || !is_due {
             return;
         }
@@ -71,11 +71,22 @@ impl<T: Document> Engine<T> {
         }
     }
 
-    /// Operations after which a checkpoint is due: so many that its cost per write does not grow with the store.
-    pub(crate) fn checkpoint_threshold(&self) -> u64 {
+    /// Whether there were so many operations since the last checkpoint that one is due.
+    pub(crate) fn is_past_threshold(&self, writer: &Writer<T>) -> bool {
+        let ops = writer.ops_since_checkpoint;
+        if ops < writer.checkpoint_not_before || ops < self.checkpoint_threshold() {
+            return false;
+        }
+        // While a store is being filled, its log is hardly longer than the snapshot would be, which would soon be replaced: one at each fourfold of the documents
+        // instead of each doubling saves two thirds of the copying.
+        self.options.checkpoint_threshold.is_some() || 4 * ops >= 3 * self.state().len() as u64
+    }
+
+    /// The fewest operations after which a checkpoint is due: so many that its cost per write does not grow with the store.
+    fn checkpoint_threshold(&self) -> u64 {
         match self.options.checkpoint_threshold {
             Some(threshold) => threshold.max(1),
-            None => self.manifest().stats.active_records.max(100),
+            None => self.manifest().stats.active_records.max(THRESHOLD_LEAST),
         }
     }
 

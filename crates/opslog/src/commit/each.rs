@@ -74,7 +74,7 @@ impl<T: Document> Engine<T> {
         let outcome = self.enqueue(&mut writer, smallvec![draft], &Intent::Write)?;
         if self.options.checkpoint_mode == CheckpointMode::Blocking
             && !self.options.skip_load
-            && writer.ops_since_checkpoint >= self.checkpoint_threshold()
+            && self.is_past_threshold(&writer)
         {
             writer = self.wait(writer, &outcome);
             self.checkpoint_if_due(writer);

@@ -56,6 +56,15 @@ pub(crate) struct Ours {
     pub(crate) agents: Vec<AgentFacts>,
 }
 
+impl Ours {
+    /// Nothing of what agents wrote can be taken back: there are no stamps by which to tell who wrote last.
+    pub(crate) fn bar_undo_of_agents(&mut self) {
+        for agent in &mut self.agents {
+            agent.undo_floor = agent.seq;
+        }
+    }
+}
+
 /// How far an agent's operations are in the snapshot, and where the others are.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct AgentFacts {

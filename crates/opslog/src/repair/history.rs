@@ -4,8 +4,8 @@ use std::collections::HashMap;
 
 use crate::Result;
 use crate::document::Stored;
-use crate::open::replay;
 use crate::oplog::LogLine;
+use crate::replay::replay;
 use crate::salvage::SnapshotRemains;
 use crate::state::State;
 

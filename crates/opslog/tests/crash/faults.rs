@@ -114,6 +114,10 @@ impl Driver<'_> {
             return Err(format!("this must not show: {error:?}"));
         }
         counts.failed += 1;
+        if self.case.config.agent.is_some() {
+            // Looking at what an agent shows reads the manifest, and the faults are for the call.
+            self.disk.mend();
+        }
         if error.path().is_none() || !error.message().contains("; ") {
             return Err(format!("it does not say where, or what to do: {error:?}"));
         }
@@ -328,9 +332,12 @@ fn each_fault(
 
 /// The scripts of the suite: an open, then each call in each way to open a store.
 fn each_script(counts: &mut Counts) -> Checked {
-    let base = Base::Used;
-    let opening = |config| calls_of(base, &[], config).len();
-    for config in Config::all() {
+    let ways = [Base::Used, Base::Agents].map(|base| {
+        let configs = Config::all_on(base).into_iter();
+        configs.map(move |config| (base, config))
+    });
+    for (base, config) in ways.into_iter().flatten() {
+        let opening = calls_of(base, &[], config).len();
         each_fault(base, &[], config, 0, counts)?;
         for call in CALLS {
             // Where it is buffered, a write meets the disk at the flush.
@@ -339,7 +346,7 @@ fn each_script(counts: &mut Counts) -> Checked {
             } else {
                 vec![Call::Create, call, Call::Flush]
             };
-            each_fault(base, &script, config, opening(config), counts)?;
+            each_fault(base, &script, config, opening, counts)?;
         }
     }
     each_fault(Base::Empty, &[Call::Create], Config::immediate(), 0, counts)

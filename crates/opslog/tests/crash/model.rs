@@ -1,6 +1,6 @@
 //! What a store should hold: documents in order, operations, archives, and which commits can be taken back how.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use opslog::{Operation, Result, Since, Store, UndoMode};
@@ -80,6 +80,17 @@ pub(crate) struct Model {
     commits: Vec<Commit>,
     /// Commits below this one cannot be taken back.
     floor: usize,
+    /// Of a store of agents.
+    agents: Option<Registers>,
+}
+
+/// What a store of agents knows of ids.
+#[derive(Debug, Clone, Default)]
+struct Registers {
+    /// Documents stand in the order in which they were created, also those that came back: after how many operations each one was.
+    births: BTreeMap<String, usize>,
+    /// Those that were archived since, which no undo brings back.
+    archived: BTreeSet<String>,
 }
 
 impl Default for Model {
@@ -93,6 +104,7 @@ impl Default for Model {
             },
             commits: Vec::new(),
             floor: 0,
+            agents: None,
         }
     }
 }
@@ -100,6 +112,14 @@ impl Default for Model {
 impl Model {
     pub(crate) fn get(&self, id: &str) -> Option<&Value> {
         find(&self.seen.documents, id).map(|place| &self.seen.documents[place].1)
+    }
+
+    /// The model of a store of agents.
+    pub(crate) fn of_agents() -> Self {
+        Self {
+            agents: Some(Registers::default()),
+            ..Self::default()
+        }
     }
 
     pub(crate) fn commit(&mut self, writes: &[Write]) {
@@ -110,12 +130,23 @@ impl Model {
         let before = self.seen.documents.clone();
         for (id, data) in writes {
             let prev = apply(&mut self.seen.documents, id, data.as_ref());
+            if let Some(registers) = &mut self.agents
+                && prev.is_none()
+                && !undo
+            {
+                registers.births.insert(id.clone(), self.seen.ops.len());
+                registers.archived.remove(id);
+            }
             self.seen.ops.push(Op {
                 id: id.clone(),
                 data: data.clone(),
                 prev,
                 undo,
             });
+        }
+        if let Some(registers) = &self.agents {
+            let born = |id: &String| registers.births[id];
+            self.seen.documents.sort_by_key(|(id, _)| born(id));
         }
         self.commits.push(Commit {
             ops: writes.len(),
@@ -148,11 +179,20 @@ impl Model {
             return Undone::CutOff;
         }
         let first: usize = self.commits[..index].iter().map(|commit| commit.ops).sum();
-        let reverse: Vec<Write> = self.seen.ops[first..first + commit.ops]
+        let mut reverse: Vec<Write> = self.seen.ops[first..first + commit.ops]
             .iter()
             .rev()
             .map(|op| (op.id.clone(), op.prev.clone()))
             .collect();
+        if let Some(registers) = &self.agents {
+            // What an agent takes back are documents, each once, not operations.
+            reverse.reverse();
+            for (id, document) in &mut reverse {
+                if registers.archived.contains(id) {
+                    *document = None;
+                }
+            }
+        }
         self.append(&reverse, true);
         Undone::Reversed
     }
@@ -184,8 +224,18 @@ impl Model {
             apply(segment, id, Some(document));
         }
         self.seal();
-        self.floor = self.commits.len();
+        match &mut self.agents {
+            Some(registers) => registers
+                .archived
+                .extend(gone.iter().map(|(id, _)| id.clone())),
+            None => self.bar_undo(),
+        }
         gone.len()
+    }
+
+    /// Nothing that is there can be taken back.
+    pub(crate) fn bar_undo(&mut self) {
+        self.floor = self.commits.len();
     }
 
     /// Brings all documents to a version.
@@ -195,7 +245,7 @@ impl Model {
         }
         self.seen.version = to;
         self.seal();
-        self.floor = self.commits.len();
+        self.bar_undo();
     }
 }
 

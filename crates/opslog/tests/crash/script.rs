@@ -59,7 +59,11 @@ pub(crate) struct Config {
     pub(crate) undo: UndoMode,
     pub(crate) os_buffered: bool,
     pub(crate) residency: Residency,
+    pub(crate) agent: Option<&'static str>,
 }
+
+/// The agent that makes the calls of a script.
+pub(crate) const AGENT: &str = "ann";
 
 impl Config {
     pub(crate) const fn immediate() -> Self {
@@ -68,6 +72,24 @@ impl Config {
             undo: UndoMode::Truncate,
             os_buffered: false,
             residency: Residency::Memory,
+            agent: None,
+        }
+    }
+
+    /// One agent of several.
+    pub(crate) const fn agent(agent: &'static str) -> Self {
+        Self {
+            undo: UndoMode::Append,
+            agent: Some(agent),
+            ..Self::immediate()
+        }
+    }
+
+    /// The ways to open a store that begins as `base`.
+    pub(crate) fn all_on(base: Base) -> Vec<Self> {
+        match base {
+            Base::Agents | Base::EmptyForAgents => vec![Self::agent(AGENT)],
+            Base::Empty | Base::Used | Base::ManyLogs => Self::all(),
         }
     }
 
@@ -117,11 +139,15 @@ impl Config {
             .checkpoint_threshold(1000)
             .checkpoint_on_close(checkpoint_on_close)
             .migrate(|document, from| Ok(migrated(document, from)));
-        match version {
+        let builder = match self.agent {
+            Some(agent) => builder.agent_id(agent),
+            None => builder,
+        };
+        let builder = match version {
             Some(version) => builder.version(version),
             None => builder,
-        }
-        .open_backend(backend)
+        };
+        builder.open_backend(backend)
     }
 }
 
@@ -278,6 +304,10 @@ pub(crate) enum Base {
     Used,
     /// A store whose next checkpoint merges replaced logs.
     ManyLogs,
+    /// A store of three agents: two died, one of them with operations that are not in the snapshot; the last one goes on.
+    Agents,
+    /// Nothing, and an agent comes.
+    EmptyForAgents,
 }
 
 impl Base {
@@ -302,30 +332,63 @@ impl Base {
             calls.push(Call::Create);
             prepared_by(&calls)
         });
+        static AGENTS: LazyLock<(SimulatedDisk, Model)> = LazyLock::new(|| {
+            let disk = SimulatedDisk::new();
+            let mut model = Model::of_agents();
+            for (agent, calls) in [
+                ("cat", vec![Call::Create, Call::Batch, Call::Create]),
+                (
+                    "bob",
+                    vec![
+                        Call::Create,
+                        Call::Compact,
+                        Call::Update,
+                        Call::Delete,
+                        Call::Batch,
+                    ],
+                ),
+                (AGENT, vec![Call::Create, Call::Update]),
+            ] {
+                // What another one did is not for this one to take back.
+                model.bar_undo();
+                model = prepare(&disk, Config::agent(agent), model, &calls);
+            }
+            (disk.killed(), model)
+        });
         static EMPTY: LazyLock<(SimulatedDisk, Model)> =
             LazyLock::new(|| (SimulatedDisk::new(), Model::default()));
+        static EMPTY_FOR_AGENTS: LazyLock<(SimulatedDisk, Model)> =
+            LazyLock::new(|| (SimulatedDisk::new(), Model::of_agents()));
         match self {
             Self::Empty => &EMPTY,
+            Self::EmptyForAgents => &EMPTY_FOR_AGENTS,
             Self::Used => &USED,
             Self::ManyLogs => &MANY_LOGS,
+            Self::Agents => &AGENTS,
         }
     }
 }
 
 fn prepared_by(calls: &[Call]) -> (SimulatedDisk, Model) {
     let disk = SimulatedDisk::new();
-    let config = Config::immediate();
-    let mut model = Model::default();
+    let model = prepare(&disk, Config::immediate(), Model::default(), calls);
+    (disk.killed(), model)
+}
+
+/// Makes the calls, and dies.
+fn prepare(disk: &SimulatedDisk, config: Config, model: Model, calls: &[Call]) -> Model {
+    let mut model = model;
     let mut store = None;
     // Whoever comes first may have a flaw planted.
     let flaw = flawed::plant(None);
     freeze(0);
     for (number, call) in [&[Call::Flush], calls].concat().into_iter().enumerate() {
-        let plan = Plan::new(call, 1000 + 10 * number, &model, config);
-        plan.run(&mut store, &disk, config).expect("nothing fails");
+        let number = 1000 + 10 * (number + model.seen.ops.len());
+        let plan = Plan::new(call, number, &model, config);
+        plan.run(&mut store, disk, config).expect("nothing fails");
         model = plan.after;
     }
     drop(store);
     flawed::plant(flaw);
-    (disk.killed(), model)
+    model
 }

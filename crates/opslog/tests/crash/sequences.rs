@@ -33,11 +33,17 @@ fn scripts(calls: usize) -> impl Iterator<Item = Vec<Call>> {
 
 /// The sequences of up to three calls; each is looked at in its last call, since those before are the last of a shorter one.
 pub(crate) fn sequences() -> impl Iterator<Item = Job> + Send {
-    let bases = [(Base::Used, 3), (Base::Empty, 2), (Base::ManyLogs, 1)];
+    let bases = [
+        (Base::Agents, 3),
+        (Base::Used, 3),
+        (Base::Empty, 2),
+        (Base::EmptyForAgents, 2),
+        (Base::ManyLogs, 1),
+    ];
     let scripts = (0..=3).flat_map(move |calls| {
         let bases = bases.into_iter().filter(move |(_, most)| calls <= *most);
         bases.flat_map(move |(base, _)| {
-            Config::all()
+            Config::all_on(base)
                 .into_iter()
                 .flat_map(move |config| scripts(calls).map(move |script| (base, config, script)))
         })
@@ -70,10 +76,18 @@ pub(crate) fn sequences() -> impl Iterator<Item = Job> + Send {
 
 fn long(seed: u64) -> Job {
     let mut choose = seeded(seed);
-    let configs = Config::all();
+    let bases = [
+        Base::Used,
+        Base::Agents,
+        Base::Empty,
+        Base::EmptyForAgents,
+        Base::ManyLogs,
+    ];
+    let base = bases[choose(bases.len())];
+    let configs = Config::all_on(base);
     Job {
         seed,
-        base: [Base::Used, Base::Empty, Base::ManyLogs][choose(3)],
+        base,
         config: configs[choose(configs.len())],
         from: 0,
         script: (0..4 + choose(17))
