@@ -49,7 +49,7 @@ impl Manifest {
         self.ours.iter().flat_map(|ours| &ours.agents)
     }
 
-    fn agent(&self, id: &str) -> Option<&AgentFacts> {
+    pub(crate) fn agent(&self, id: &str) -> Option<&AgentFacts> {
         self.agents().find(|facts| facts.id == id)
     }
 }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use crate::backend::Backend;
-use crate::checkpoint::{Change, discard, next_free, write_snapshot};
+use crate::checkpoint::{Change, discard, newest_named, next_free, write_snapshot};
 use crate::document::{Document, Stored};
 use crate::engine::{Engine, lock};
 use crate::format::archive::{self, Segment};
@@ -56,7 +56,7 @@ impl<T: Document> Engine<T> {
         let cut = self.cut(&mut writer);
         let switched = write_snapshot(
             &*self.backend,
-            paths::parse_snapshot(&manifest.current_snapshot),
+            newest_named(&manifest),
             manifest.version,
             self.options.residency,
             kept,

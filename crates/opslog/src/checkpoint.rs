@@ -73,7 +73,7 @@ impl<T: Document> Engine<T> {
         };
         let documents = frozen.iter();
         let old = self.manifest();
-        let before = paths::parse_snapshot(&old.current_snapshot);
+        let before = newest_named(&old);
         let (version, residency) = (old.version, self.options.residency);
         let result = write_snapshot(&*self.backend, before, version, residency, documents)
             .and_then(|snapshot| {
@@ -152,7 +152,8 @@ impl<T: Document> Engine<T> {
         let mut new_files = vec![snapshot.name.clone()];
         new_files.extend(change.merged.as_ref().map(|merged| merged.log.path.clone()));
         let prepared = self.quiesce(writer).and_then(|writer| {
-            let (log, log_name, copied) = start_log(backend, &writer.log_name, cut)?;
+            let (log, log_name, copied) =
+                start_log(backend, &writer.log_name, &snapshot.name, cut)?;
             Ok((writer, log, log_name, copied))
         });
         let (mut writer, log, log_name, copied) = match prepared {
@@ -238,8 +239,14 @@ impl<T: Document> Engine<T> {
     }
 }
 
-/// Writes `documents` as a new snapshot, on stable storage on return, with its index where documents are read on demand. `before` is when the
-/// snapshot was made that it replaces.
+/// The greatest number among the names of the snapshot and the log. A new snapshot's is greater, and a new log's is not smaller than that of its snapshot: so names alone tell which logs came
+/// after a snapshot, however quickly they were made.
+pub(crate) fn newest_named(manifest: &Manifest) -> Option<u64> {
+    paths::parse_snapshot(&manifest.current_snapshot).max(paths::parse_ops(&manifest.active_ops))
+}
+
+/// Writes `documents` as a new snapshot, on stable storage on return, with its index where documents are read on demand. `before` is the greatest number among the
+/// names of the files that it goes on from.
 pub(crate) fn write_snapshot<T>(
     backend: &dyn Backend,
     before: Option<u64>,
@@ -330,13 +337,15 @@ fn write_piece(
     Ok(())
 }
 
-/// Creates the log of the new checkpoint, with the operations of `old_log` behind `cut`, on stable storage on return.
+/// Creates the log of the new checkpoint, to go with `snapshot`, with the operations of `old_log` behind `cut`, on stable storage on return.
 fn start_log(
     backend: &dyn Backend,
     old_log: &str,
+    snapshot: &str,
     cut: &Cut,
 ) -> Result<(Box<dyn Log>, String, u64)> {
-    let (name, mut log) = create_log(backend, paths::parse_ops(old_log))?;
+    let before = paths::parse_ops(old_log).max(paths::parse_snapshot(snapshot));
+    let (name, mut log) = create_log(backend, before)?;
     match copy_all_ops(backend, old_log, cut, &mut *log) {
         Ok(count) => Ok((log, name, count)),
         Err(error) => {
@@ -399,7 +408,7 @@ pub(crate) fn copy_ops(
     Ok(outcome)
 }
 
-/// Creates an empty log. `before` is when the log was begun that it replaces; between the two, names stay free for [`sealed::merge`].
+/// Creates an empty log. `before` is the number of the log that it replaces, or of its snapshot; between the two, names stay free for [`sealed::merge`].
 pub(crate) fn create_log(
     backend: &dyn Backend,
     before: Option<u64>,

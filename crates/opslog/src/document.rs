@@ -209,6 +209,12 @@ impl<T: Document> Stored<T> {
     #[cold]
     fn decode(&self) -> Result<&Arc<T>> {
         let document: T = decode(self.data()).map_err(|error| {
+            if let Err(reason) = json::validate(self.data()) {
+                return Error::corrupt(format!(
+                    "document '{}' is not valid JSON: {reason}; `opslog verify` says where it is",
+                    self.id()
+                ));
+            }
             Error::invalid(format!(
                 "document '{}' does not fit the store's type: {}",
                 self.id(),

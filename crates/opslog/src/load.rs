@@ -46,11 +46,7 @@ pub(crate) fn load<T: Send + Sync>(
     let expected = Expected {
         // A snapshot has a header, so none of ours has no bytes: that stands for one of the reference in a manifest that was adopted.
         facts: ours.filter(|facts| facts.bytes > 0),
-        documents: if manifest.active_agent_ops.is_none() {
-            manifest.stats.active_records
-        } else {
-            0
-        },
+        documents: fewest_documents(manifest),
     };
     let source = Source {
         backend,
@@ -58,6 +54,15 @@ pub(crate) fn load<T: Send + Sync>(
         options,
     };
     load_object(&source, expected)
+}
+
+/// The fewest documents that the snapshot must have; the reference's agents do not keep count.
+pub(crate) fn fewest_documents(manifest: &Manifest) -> u64 {
+    if manifest.active_agent_ops.is_none() {
+        manifest.stats.active_records
+    } else {
+        0
+    }
 }
 
 fn load_object<T: Send + Sync>(source: &Source<'_>, expected: Expected) -> Result<State<T>> {

@@ -10,7 +10,7 @@ use std::sync::Arc;
 pub(crate) type Agent = Arc<str>;
 
 /// What became of the operation that a stamp was given to: nothing, or the document that it made went to an archive.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub(crate) struct Mark(pub(crate) u32);
 
 impl Mark {
@@ -20,7 +20,7 @@ impl Mark {
 
 /// The place of an operation in the order of all agents' operations: by clock, then agent, then mark. The least one stands for everything before
 /// there were agents.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub(crate) struct Stamp {
     pub(crate) clock: u64,
     pub(crate) agent: Agent,

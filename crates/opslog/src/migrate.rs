@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use crate::checkpoint::{Change, write_snapshot};
+use crate::checkpoint::{Change, newest_named, write_snapshot};
 use crate::commit::Guard;
 use crate::document::{self, Document, Stored};
 use crate::engine::{Engine, lock};
@@ -10,7 +10,7 @@ use crate::format::manifest::Manifest;
 use crate::open::load_all;
 use crate::options::{Migration, Options, Residency};
 use crate::state::State;
-use crate::{Error, Result, paths};
+use crate::{Error, Result};
 
 /// Brings the documents to the version asked for: all of them, or, when one fails, none.
 pub(crate) fn migrate<T: Document>(engine: &Engine<T>) -> Result<()> {
@@ -82,7 +82,7 @@ impl<T: Document> Engine<T> {
         let mut writer = self.quiesce(self.writer()?)?;
         let cut = self.cut(&mut writer);
         let residency = self.options.residency;
-        let before = paths::parse_snapshot(&self.manifest().current_snapshot);
+        let before = newest_named(&self.manifest());
         let snapshot = write_snapshot(&*self.backend, before, version, residency, documents)?;
         let change = Change {
             version,

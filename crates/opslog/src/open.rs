@@ -14,7 +14,7 @@ use crate::engine::{Engine, Parts, Writer};
 use crate::follow::Position;
 use crate::format::manifest::{self, Manifest, Ours, Stats};
 use crate::migrate::{migrate, migrated};
-use crate::oplog::Outcome;
+use crate::oplog::{DamageKind, Outcome};
 use crate::options::Options;
 use crate::recover::{LogDamage, keep_damaged_bytes, remove_leftovers, report};
 use crate::replay::{Trust, replay_log};
@@ -159,8 +159,8 @@ fn open_for_writing<T: Document>(options: Options, backend: Arc<dyn Backend>) ->
     };
     let mut loaded = load_all(&options, &*backend, manifest).map_err(missing_file_is_damage)?;
     let report = report(&loaded.damage, &options)?;
-    if loaded.manifest.is_shared() {
-        loaded = fold_shared(&options, &*backend, loaded)?;
+    if let Some(reason) = must_be_folded(&loaded) {
+        loaded = fold(&options, &*backend, loaded, reason)?;
     }
     keep_damaged_bytes(
         &*backend,
@@ -191,25 +191,37 @@ fn open_for_writing<T: Document>(options: Options, backend: Arc<dyn Backend>) ->
     }))
 }
 
-/// Makes a store that agents have left a single writer's: everything goes into the snapshot, and their logs become history.
-fn fold_shared<T: Document>(
+/// Why a single writer does not go on in the log as it is, if so.
+///
+/// That bytes are damage and not a torn write, only what lies behind them may tell, and that may be cut off, now or by an undo. So a damaged log is written to no more: in a
+/// replaced one, all that is bad is damage.
+fn must_be_folded<T>(loaded: &Loaded<T>) -> Option<&'static str> {
+    if loaded.manifest.is_shared() {
+        return Some(
+            "agents have left operations that are not in the snapshot yet; open the store once without skip_load, or as an agent",
+        );
+    }
+    let mut damage = loaded.damage.iter().map(|damage| damage.damage.kind);
+    damage
+        .any(|kind| kind == DamageKind::Damaged)
+        .then_some("the log is damaged, and is to be replaced by a snapshot of what is left; open the store once without skip_load")
+}
+
+/// Puts everything into a new snapshot, with an empty log; the logs become history.
+fn fold<T: Document>(
     options: &Options,
     backend: &dyn Backend,
     loaded: Loaded<T>,
+    reason: &str,
 ) -> Result<Loaded<T>> {
     if options.skip_load {
-        return Err(Error::invalid(
-            "agents have left operations that are not in the snapshot yet; open the store once without skip_load, or as an agent",
-        ));
+        return Err(Error::invalid(reason));
     }
     let before = loaded.manifest.clone();
     let (next, new_files) = agents::fold_all(backend, loaded, false)?;
     if let Err(error) = put_manifest(backend, &next) {
         // Which of the two is in place is not known; what neither names is removed by the next open.
-        tracing::warn!(
-            ?new_files,
-            "the store could not be taken over from its agents"
-        );
+        tracing::warn!(?new_files, "the logs could not be replaced by a snapshot");
         return Err(error);
     }
     for name in agents::no_longer_named(&before, &next) {

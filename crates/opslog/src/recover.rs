@@ -47,6 +47,7 @@ pub struct DamageReport {
 }
 
 /// What was left out of a log.
+#[derive(Clone)]
 pub(crate) struct LogDamage {
     pub(crate) log: String,
     pub(crate) damage: Damage,

@@ -4,6 +4,9 @@
 //! copied to a `.damaged` file, a new snapshot and new logs are written beside the old files and checked, and the new manifest makes them the store. Before that
 //! moment the store is what it was; so a crash, or a full disk, leaves nothing worse, and repairing can be tried again.
 //!
+//! A store of agents is left as its last agent would leave it: all that can be merged is in the snapshot, every log is history, and the clock in the manifest is above all
+//! operations that there were. So any agent can come back, and a single writer too.
+//!
 //! Every operation carries a checksum, a document in a snapshot does not. So where a snapshot is damaged, the kept operations say which documents are right, and give back those that are
 //! lost. What no operation vouches for is kept, and named in the report as doubtful.
 
@@ -12,13 +15,15 @@ use std::ops::Range;
 use std::path::Path;
 
 use crate::backend::{Backend, FsBackend, LockGuard};
-use crate::format::manifest::{ArchiveFacts, SealedLog};
+use crate::format::manifest::{AgentFacts, ArchiveFacts, SealedLog};
+use crate::merge::Agent;
 use crate::oplog::DamageKind;
 use crate::recover::DamageReport;
 use crate::salvage::Unreadable;
 use crate::state::State;
-use crate::{Result, paths};
+use crate::{Error, ErrorKind, Result, paths};
 
+mod agents;
 mod apply;
 mod examine;
 mod history;
@@ -91,12 +96,14 @@ impl RepairReport {
 /// Makes the damaged store in the directory `path` whole again, from what is readable of its snapshot, its logs, the replaced logs that serve history, and its archive segments; also
 /// when the manifest is lost. What it replaces or leaves out it keeps, in files that end in `.damaged`, and the report says exactly what that was. It does nothing to a store that is not damaged.
 ///
+/// Of a store of agents it merges what is readable, by their stamps; what the loss of the stamps leaves undecided is kept, and named as doubtful. No agent may have the store open.
+///
 /// Afterwards [`verify`](crate::verify()) finds the store sound; `undo` does not reach behind the repair.
 ///
 /// # Errors
 ///
-/// `Locked` while a writer has the store open; `NotFound` when there is no store; `UnsupportedVersion` for a store of a newer format; `Unavailable` when the storage refuses. In
-/// each case the store is what it was.
+/// `Locked` while a writer has the store open, or agents, which are named; `NotFound` when there is no store; `UnsupportedVersion` for a store of a newer format, and for one of several agents of the
+/// npm package, whose logs have no checksums; `Unavailable` when the storage refuses. In each case the store is what it was.
 ///
 /// ```
 /// # let directory = tempfile::tempdir()?;
@@ -133,13 +140,49 @@ pub fn repair(path: impl AsRef<Path>) -> Result<RepairReport> {
 pub fn repair_backend(backend: &dyn Backend) -> Result<RepairReport> {
     examine::ensure_store(backend)?;
     backend.initialize()?;
-    let held: Box<dyn LockGuard> = backend.lock()?;
+    let held: Box<dyn LockGuard> = backend
+        .lock()
+        .map_err(|error| name_agents(backend, error))?;
     let report = match examine::examine(backend)? {
         None => RepairReport::default(),
         Some(plan) => apply::apply(backend, plan)?,
     };
     drop(held);
     Ok(report)
+}
+
+/// Says which agents have the store open, if that is why it is locked.
+fn name_agents(backend: &dyn Backend, error: Error) -> Error {
+    let Ok(logs) = backend.list(paths::OPS) else {
+        return error;
+    };
+    let is_alive = |agent: &str| match backend.lock_agent(agent) {
+        Err(error) => error
+            .path()
+            .is_some_and(|path| path.ends_with(paths::agent_flock(agent))),
+        Ok(_) => false,
+    };
+    let mut alive: Vec<&str> = logs
+        .iter()
+        .filter_map(|log| paths::parse_agent_ops(&log.name))
+        .map(|(agent, _)| agent)
+        .collect();
+    alive.sort_unstable();
+    alive.dedup();
+    alive.retain(|agent| is_alive(agent));
+    if !error.is_locked() || alive.is_empty() {
+        return error;
+    }
+    let (names, verb) = match &alive[..] {
+        [one] => (format!("agent '{one}'"), "has"),
+        _ => (format!("agents '{}'", alive.join("', '")), "have"),
+    };
+    Error::new(
+        ErrorKind::Locked,
+        format!("{names} {verb} the store open; close it there, then repair it"),
+    )
+    .at_path(backend.location())
+    .caused_by(error)
 }
 
 /// Says what [`repair`] would do, and changes nothing. Beside a writer it may take what is being written for damage.
@@ -198,13 +241,18 @@ struct Plan {
     remove: Vec<String>,
     /// Files that are sound, and replaced by others with the same content.
     superseded: Vec<String>,
-    /// The number of the next operation.
+    /// The number of the single writer's next operation.
     next_seq: u64,
+    /// Every agent that has written to the store, with all that is left of its work in the snapshot.
+    agents: Vec<AgentFacts>,
+    /// At least the clock of every operation that there ever was, as far as can be told.
+    clock: u64,
 }
 
 /// What becomes of a log.
 struct LogPlan {
     name: String,
+    agent: Option<Agent>,
     /// How many of its bytes count.
     bytes: u64,
     /// The numbers that its operations may have: others are in another log too, or were taken back.
@@ -215,6 +263,8 @@ struct LogPlan {
     patches: Vec<(u64, u8)>,
     /// The number of its first line, where the line need not say.
     start: Option<u64>,
+    /// Whether all of it had been synced.
+    is_sealed: bool,
     /// Facts for the manifest, where it can stay as it is; otherwise its operations are copied to new logs.
     sound: Option<SealedLog>,
 }
@@ -233,6 +283,13 @@ enum ArchivePlan {
 }
 
 impl RepairReport {
+    fn sort_ids(&mut self) {
+        for ids in [&mut self.lost, &mut self.doubtful, &mut self.recovered] {
+            ids.sort_unstable();
+            ids.dedup();
+        }
+    }
+
     fn add(&mut self, path: &str, kind: DamageKind, part: Unreadable) {
         let place = DamageReport {
             path: path.to_owned(),

@@ -1,5 +1,6 @@
 //! What can still be read of a damaged file, piece by piece. Changes nothing; `repair` decides what becomes of it.
 
+use std::collections::HashSet;
 use std::ops::Range;
 
 use crate::Result;
@@ -79,6 +80,10 @@ pub(crate) struct SnapshotRemains {
     pub(crate) timestamp: Option<String>,
     /// Ids and compact documents, in their order.
     pub(crate) documents: Vec<(String, String)>,
+    /// Which of the lines behind the header each is.
+    pub(crate) places: Vec<usize>,
+    /// How many lines there are behind the header, readable or not.
+    pub(crate) lines: u64,
     pub(crate) unreadable: Vec<Unreadable>,
     pub(crate) bytes: u64,
     pub(crate) crc: u32,
@@ -110,9 +115,8 @@ pub(crate) fn snapshot(object: &dyn Object) -> Result<SnapshotRemains> {
         if line.is_blank() {
             continue;
         }
-        if std::mem::take(&mut header_due)
-            && let Ok(header) = snapshot::decode_header(line.bytes)
-        {
+        let is_first = std::mem::take(&mut header_due);
+        if is_first && let Ok(header) = snapshot::decode_header(line.bytes) {
             remains.version = Some(header.version);
             remains.timestamp = Some(header.timestamp);
             continue;
@@ -121,10 +125,14 @@ pub(crate) fn snapshot(object: &dyn Object) -> Result<SnapshotRemains> {
             Ok(text) => snapshot::decode_line(text),
             Err(_) => Err("the line is not UTF-8".to_owned()),
         };
+        // What cannot be read in the place of the header was the header.
+        remains.lines += u64::from(!is_first || decoded.is_ok());
         match decoded {
             Ok((id, data)) => {
                 let document = (id.into_owned(), json::compact(data));
                 remains.documents.push(document);
+                let place = usize::try_from(remains.lines - 1).unwrap_or(usize::MAX);
+                remains.places.push(place);
             }
             Err(reason) => remains.unreadable.push(Unreadable {
                 range: line.offset..line.end(),
@@ -144,6 +152,15 @@ pub(crate) fn snapshot(object: &dyn Object) -> Result<SnapshotRemains> {
 }
 
 impl SnapshotRemains {
+    /// What is wrong with the number of documents, of which there should be `fewest` at least, and, where `once`, none twice.
+    pub(crate) fn miscounted(&self, fewest: u64, once: bool) -> Option<String> {
+        let ids: HashSet<&str> = self.documents.iter().map(|(id, _)| id.as_str()).collect();
+        if once && ids.len() < self.documents.len() {
+            return Some("an id occurs in it more than once".to_owned());
+        }
+        ((ids.len() as u64) < fewest).then(|| format!("it was written with {fewest} documents"))
+    }
+
     fn take_legacy(&mut self, bytes: &[u8]) {
         let text = std::str::from_utf8(bytes);
         if let Ok(Ok((header, documents))) = text.map(snapshot::decode_legacy) {
@@ -152,7 +169,7 @@ impl SnapshotRemains {
             self.documents = documents;
             return;
         }
-        let remains = segment(bytes);
+        let remains = damaged_segment(bytes);
         self.version = remains.version;
         self.timestamp = remains.timestamp;
         self.documents = remains.documents;
@@ -169,27 +186,53 @@ pub(crate) struct SegmentRemains {
     pub(crate) unreadable: Vec<Unreadable>,
 }
 
-/// Reads the records of a file that is not valid JSON as a whole, but is laid out as `format::archive` does it: a record begins at a line with a key that is
+/// As [`segment`], for a file that is known to be damaged: where every record reads well, it is not known which of them did not.
+pub(crate) fn damaged_segment(bytes: &[u8]) -> SegmentRemains {
+    let mut remains = segment(bytes);
+    if remains.unreadable.is_empty() {
+        remains.unreadable.push(Unreadable {
+            range: 0..bytes.len() as u64,
+            reason: "it is not valid JSON as a whole".to_owned(),
+            ids: Vec::new(),
+        });
+    }
+    remains
+}
+
+/// Reads the records of a file that is not valid JSON as a whole, but is laid out as `format::archive` does it: a record begins at a line that is
 /// indented by four, and ends before the next such line.
 pub(crate) fn segment(bytes: &[u8]) -> SegmentRemains {
     let mut remains = SegmentRemains::default();
     let mut record: Option<usize> = None;
     let mut offset = 0;
     for line in bytes.split_inclusive(|byte| *byte == b'\n') {
-        let begins = line.starts_with(b"    \"");
+        let mut indented = line.strip_prefix(b"    ").into_iter().flatten();
+        let begins = indented
+            .next()
+            .is_some_and(|byte| !matches!(byte, b' ' | b'}'));
         let outside = !line.starts_with(b"    ");
         if let Some(start) = record.take_if(|_| begins || outside) {
             remains.add_record(bytes, start, offset);
         }
         if begins {
             record = Some(offset);
-        } else if outside {
-            remains.add_header(line);
+        } else if record.is_none() && !(outside && remains.add_header(line)) {
+            remains.add_unreadable(offset..offset + line.len());
         }
         offset += line.len();
     }
     if let Some(start) = record {
         remains.add_record(bytes, start, offset);
+    }
+    remains.documents = json::last_wins(remains.documents);
+    let is_closed = bytes.trim_ascii_end().ends_with(b"\n}");
+    if !is_closed && remains.unreadable.is_empty() {
+        let end = bytes.len() as u64;
+        remains.unreadable.push(Unreadable {
+            range: end..end,
+            reason: "its end is missing".to_owned(),
+            ids: Vec::new(),
+        });
     }
     if remains.documents.is_empty() && remains.unreadable.is_empty() {
         remains.unreadable.push(Unreadable {
@@ -202,19 +245,42 @@ pub(crate) fn segment(bytes: &[u8]) -> SegmentRemains {
 }
 
 impl SegmentRemains {
-    /// Takes what a line between the braces of the file says.
-    fn add_header(&mut self, line: &[u8]) {
-        let member = std::str::from_utf8(line).unwrap_or_default();
-        let object = format!("{{{}}}", member.trim().trim_end_matches(','));
+    /// Takes what a line outside the records says, if it is one that belongs there.
+    fn add_header(&mut self, line: &[u8]) -> bool {
+        let member = std::str::from_utf8(line).unwrap_or("?");
+        let member = member.trim().trim_end_matches(',');
+        if ["", "{", "}", "\"records\": {"].contains(&member) {
+            return true;
+        }
+        let object = format!("{{{member}}}");
         if json::validate(&object).is_err() {
-            return;
+            return false;
         }
         match json::members(&object).as_deref() {
-            Some([("\"version\"", number)]) => self.version = number.parse().ok(),
+            Some([("\"version\"", number)]) => {
+                self.version = number.parse().ok().filter(|version| *version > 0);
+            }
             Some([("\"timestamp\"", text)]) => {
-                self.timestamp = json::unescape(text).map(Into::into);
+                let text = json::unescape(text).filter(|text| !text.is_empty());
+                self.timestamp = text.map(Into::into);
             }
             _ => {}
+        }
+        true
+    }
+
+    /// Takes bytes that are no part of a record, and nothing else that is known.
+    fn add_unreadable(&mut self, range: Range<usize>) {
+        let range = range.start as u64..range.end as u64;
+        match self.unreadable.last_mut() {
+            Some(last) if last.ids.is_empty() && last.range.end == range.start => {
+                last.range.end = range.end;
+            }
+            _ => self.unreadable.push(Unreadable {
+                range,
+                reason: "no record can be made out there".to_owned(),
+                ids: Vec::new(),
+            }),
         }
     }
 
@@ -238,12 +304,17 @@ impl SegmentRemains {
                 return;
             }
         }
-        let id =
-            json::skip_value(text.as_bytes(), 0).and_then(|end| json::unescape(text.get(..end)?));
+        // Where a line's end was lost, the next record is in it too.
+        let starts = memchr::memmem::find_iter(text.as_bytes(), b"    \"").map(|at| at + 4);
+        let starts = starts.filter(|at| !text.get(..at - 4).unwrap_or_default().ends_with(' '));
+        let ids = std::iter::once(0).chain(starts).filter_map(|at| {
+            let end = json::skip_value(text.as_bytes(), at)?;
+            json::unescape(text.get(at..end)?).map(Into::into)
+        });
         self.unreadable.push(Unreadable {
             range: start as u64..end as u64,
             reason: "the record is not valid JSON".to_owned(),
-            ids: id.into_iter().map(Into::into).collect(),
+            ids: ids.collect(),
         });
     }
 }
@@ -333,5 +404,38 @@ mod tests {
     fn ids_are_made_out_in_damaged_lines() {
         let lines = b"{\"ts\":\"x\",\"op\":\"set\",\"id\":\"a\\n\",\"prev\":nu\xffll\n{\"id\":\"b\",\"da\n\"id\":7\n\"id\":\"half\nnothing";
         assert_eq!(ids_in(lines), ["a\n", "b"]);
+    }
+
+    #[test]
+    fn every_record_of_a_damaged_segment_is_read_or_told() {
+        let documents = [("a", "{\"n\":1}"), ("b", "{\"n\":2}"), ("c", "{\"n\":3}")];
+        let whole = crate::format::archive::encode(1, "old", "t", documents);
+        let text = String::from_utf8(whole.clone()).unwrap();
+        let at = |what: &str| text.find(what).unwrap();
+        let left = |bytes: &[u8]| {
+            let remains = damaged_segment(bytes);
+            let unreadable = remains.unreadable.into_iter();
+            let ids = unreadable.map(|part| part.ids.join(",")).collect();
+            let documents = remains.documents.into_iter();
+            (documents.map(|(id, _)| id).collect::<String>(), ids)
+        };
+        let changed = |range: Range<usize>| {
+            let mut bytes = whole.clone();
+            bytes[range].fill(b'?');
+            left(&bytes)
+        };
+        let told =
+            |ids: &[&str]| -> Vec<String> { ids.iter().map(|id| (*id).to_owned()).collect() };
+        // The line that begins a record, whole and in part.
+        let b = at("    \"b\"");
+        assert_eq!(changed(b..b + 10), ("ac".to_owned(), told(&[""])));
+        assert_eq!(changed(b + 4..b + 5), ("ac".to_owned(), told(&[""])));
+        // The newline before it.
+        assert_eq!(changed(b - 1..b), ("c".to_owned(), told(&["a,b"])));
+        // A value.
+        let value = at("2");
+        assert_eq!(changed(value..value + 1), ("ac".to_owned(), told(&["b"])));
+        // The end, cut off between two records.
+        assert_eq!(left(&whole[..b]), ("a".to_owned(), told(&[""])));
     }
 }

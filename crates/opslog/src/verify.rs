@@ -139,7 +139,15 @@ pub(crate) fn check_all(backend: &dyn Backend, manifest: &Manifest) -> Result<Ve
     files.push(check_file(
         backend,
         &manifest.current_snapshot,
-        |object, check| check_snapshot(object, ours.map(|ours| ours.snapshot), check),
+        |object, check| {
+            check_snapshot(object, ours.map(|ours| ours.snapshot), check)?;
+            let fewest = load::fewest_documents(manifest);
+            if check.damage.is_empty() && check.items < fewest {
+                let reason = format!("it was written with {fewest} documents");
+                check.damaged(0, check.bytes, &reason);
+            }
+            Ok(())
+        },
     )?);
     let stamps = paths::stamps_of(&manifest.current_snapshot);
     if let (Some(name), Some(facts)) = (stamps, ours.and_then(|ours| ours.stamps)) {
@@ -244,12 +252,14 @@ fn check_snapshot(
             Ok(_) if !header_seen => snapshot::decode_header(line.bytes).map(drop),
             Ok(text) => snapshot::decode_line(text).and_then(|(id, _)| {
                 let new = ids.insert(id.into_owned());
-                new.then_some(())
+                // In one that the reference wrote, the later line counts.
+                (new || facts.is_none())
+                    .then_some(())
                     .ok_or_else(|| "its id occurs before".to_owned())
             }),
         };
         match result {
-            Ok(()) => check.items += u64::from(header_seen),
+            Ok(()) => check.items = ids.len() as u64,
             Err(reason) => check.damaged(line.offset, line.bytes.len() as u64, &reason),
         }
         header_seen = true;

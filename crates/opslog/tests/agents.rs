@@ -640,3 +640,35 @@ fn watch_tells_what_other_agents_write() {
     let told: Vec<String> = told.iter().take(20).collect();
     assert_eq!(told, (0..20).map(|n| n.to_string()).collect::<Vec<_>>());
 }
+
+#[test]
+fn repair_names_the_agents_that_have_the_store_open_and_waits_for_them_to_leave() {
+    let directory = tempfile::tempdir().unwrap();
+    let open = |id: &str| -> Store {
+        Store::builder()
+            .agent_id(id)
+            .open(directory.path())
+            .unwrap()
+    };
+    let (a, b, c) = (open("a"), open("b"), open("c"));
+    for agent in [&a, &b, &c] {
+        set(agent, "x", 1);
+    }
+    drop(c);
+    for (alive, words) in [(Some(a), "agents 'a', 'b' have"), (None, "agent 'b' has")] {
+        let error = opslog::repair(directory.path()).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Locked);
+        assert!(error.to_string().contains(words), "{error}");
+        drop(alive);
+    }
+    drop(b);
+    assert!(!opslog::repair(directory.path()).unwrap().is_needed());
+    std::fs::remove_file(directory.path().join("manifest.json")).unwrap();
+    let planned = opslog::plan_repair(directory.path()).unwrap();
+    let report = opslog::repair(directory.path()).unwrap();
+    assert_eq!(planned.unreadable, report.unreadable);
+    assert!(report.lost.is_empty(), "{report:?}");
+    let (a, b) = (open("a"), open("b"));
+    assert_eq!(contents(&a), contents(&b));
+    assert_eq!(value(&a, "x"), Some(1));
+}

@@ -686,11 +686,12 @@ fn a_corrupt_middle_line_is_noticed_and_kept() {
     machine.plant(&machine.log_name(), &log);
     let strict = machine.try_open(Store::builder().strict(true));
     assert_eq!(strict.unwrap_err().kind(), ErrorKind::Corrupt);
+    let name = machine.log_name();
     let store = machine.open();
     assert_eq!(ids(&store), ["a", "c"]);
     assert_eq!(store.open_report().damage.len(), 1);
     assert_eq!(store.stats().unwrap().damage, 1);
-    let kept = machine.file(&format!("{}.damaged", machine.log_name()));
+    let kept = machine.file(&format!("{name}.damaged"));
     assert!(
         log.windows(kept.len() - 1)
             .any(|part| part == &kept[..kept.len() - 1])

@@ -161,6 +161,33 @@ fn a_store_whose_manifest_is_lost_is_repaired() {
 }
 
 #[test]
+fn a_store_of_agents_whose_manifest_is_lost_is_repaired() {
+    let place = Place::with_documents();
+    place.output(&["--agent", "one", "set", "c", "{}"]);
+    let agent = opslog::Store::<Value>::builder()
+        .agent_id("two")
+        .checkpoint_on_close(false)
+        .open(place.store())
+        .unwrap();
+    agent.set("d", &json!({"n": 1})).unwrap();
+    let manifest = place.store().join("manifest.json");
+    overwrite(&manifest, b"{");
+    place
+        .run(&["repair"])
+        .assert()
+        .failure()
+        .stderr(contains("agent 'two' has the store open"));
+    drop(agent);
+    place.run(&["repair", "--dry-run"]).assert().code(CORRUPT);
+    let report = value(&place.output(&["repair"]));
+    assert_eq!(report["lost"], json!([]));
+    place.output(&["verify"]);
+    assert_eq!(place.output(&["count"]), "5\n");
+    place.output(&["--agent", "two", "set", "e", "{}"]);
+    assert_eq!(place.output(&["get", "d"]), "{\"n\":1}\n");
+}
+
+#[test]
 fn what_is_lost_is_named() {
     let place = Place::with_documents();
     let store = opslog::Store::<Value>::builder()

@@ -19,7 +19,7 @@ use crate::merge::{Agent, Order, Stamp};
 use crate::open::{
     Loaded, check_version, create, load_all, load_consistent, named_paths, no_store, read_manifest,
 };
-use crate::oplog::{self, Lines, Start};
+use crate::oplog::{self, DamageKind, Lines, Start};
 use crate::options::{Options, Residency, WriteMode};
 use crate::recover::{LogDamage, keep_damaged_bytes, report};
 use crate::sealed::MERGES_MAX;
@@ -147,11 +147,15 @@ fn take_lock(backend: &dyn Backend, agent: &str) -> Result<Box<dyn LockGuard>> {
 
 /// Begins a log of `agent` and has the manifest name it.
 fn join<T: Document>(options: &Options, backend: &dyn Backend, agent: &str) -> Result<Joined> {
+    let mut folded = Vec::new();
     for _ in 0..SWAPS {
         let found = read_version(backend)?;
         let version = found.as_ref().map(|(_, version)| version.clone());
-        match try_join::<T>(options, backend, agent, found) {
-            Ok(Some(joined)) => return Ok(joined),
+        match try_join::<T>(options, backend, agent, found, &mut folded) {
+            Ok(Some(mut joined)) => {
+                joined.damage.extend(folded);
+                return Ok(joined);
+            }
             Ok(None) => {}
             Err(error) => {
                 // Another agent had chosen the same name, or swapped: whatever else went wrong, a manifest that is the same afterwards had nothing to do with it.
@@ -166,12 +170,14 @@ fn join<T: Document>(options: &Options, backend: &dyn Backend, agent: &str) -> R
     Err(busy())
 }
 
-/// One step towards a log that the manifest names: `None` where there are more to come, or another agent came first.
+/// One step towards a log that the manifest names: `None` where there are more to come, or another agent came first. `folded` gets the damage of a single writer's log
+/// that became history.
 fn try_join<T: Document>(
     options: &Options,
     backend: &dyn Backend,
     agent: &str,
     found: Option<(Manifest, Version)>,
+    folded: &mut Vec<LogDamage>,
 ) -> Result<Option<Joined>> {
     let Some((manifest, version)) = found else {
         let manifest = create(backend, options)?;
@@ -189,8 +195,13 @@ fn try_join<T: Document>(
         };
         let before = manifest.clone();
         let loaded: Loaded<T> = load_all(&whole, backend, manifest)?;
+        if options.strict {
+            report(&loaded.damage, options)?;
+        }
+        let damage = loaded.damage.clone();
         let (next, new_files) = fold_all(backend, loaded, true)?;
         if swap(backend, &Expected::Unchanged(version), &next, &new_files)? {
+            folded.extend(damage);
             discard_all(backend, &no_longer_named(&before, &next));
             garbage.remove(backend, &next);
         }
@@ -405,10 +416,12 @@ pub(crate) fn fold_all<T: Document>(
     let old = &loaded.manifest;
     let now = time::format_timestamp(time::now());
     let mut ours = old.ours.clone().unwrap_or_default();
+    let damage = &loaded.damage;
     let mut seal =
         |log: &str, position: &Position, first: u64, agent: Option<&str>| -> Result<()> {
-            // What is sealed must be there after a power cut, though its writer may have been killed before its sync.
-            drop(backend.open_log(log, position.group.offset, position.offset)?);
+            let mut damage = damage.iter().filter(|damage| damage.log == log);
+            let is_damaged = damage.any(|damage| damage.damage.kind == DamageKind::Damaged);
+            settle_log(backend, log, position, is_damaged)?;
             if position.next_seq > first {
                 ours.sealed.push(SealedLog {
                     path: log.to_owned(),
@@ -465,12 +478,16 @@ pub(crate) fn fold_all<T: Document>(
             ours.stamps = Some(write_stamps(backend, &snapshot.name, &stamps)?);
             ours.clock = ours.clock.max(count);
         }
-        create_log(backend, paths::parse_ops(&old.active_ops)).map(|(name, _log)| name)
+        let before = paths::parse_ops(&old.active_ops);
+        let before = before.max(paths::parse_snapshot(&snapshot.name));
+        create_log(backend, before).map(|(name, _log)| name)
     })();
     let active_ops = made.inspect_err(|_| discard_all(backend, &new_files))?;
     new_files.push(active_ops.clone());
     ours.log_seq = loaded.position.next_seq.max(ours.log_seq);
-    ours.undo_floor = ours.log_seq;
+    if stamps || old.is_shared() {
+        ours.undo_floor = ours.log_seq;
+    }
     ours.bar_undo_of_agents();
     ours.snapshot = snapshot.facts;
     let mut next = Manifest {
@@ -486,6 +503,22 @@ pub(crate) fn fold_all<T: Document>(
     };
     finish(&mut next);
     Ok((next, new_files))
+}
+
+/// Makes sure that what is about to be sealed is there after a power cut, though its writer may have been killed before its sync. What lies behind it is cut off, but in a log that is
+/// damaged: it may be what tells the damage from a torn write, until a manifest says how much of the log counts.
+pub(super) fn settle_log(
+    backend: &dyn Backend,
+    log: &str,
+    position: &Position,
+    is_damaged: bool,
+) -> Result<()> {
+    let end = if is_damaged {
+        backend.open(log)?.size()?
+    } else {
+        position.offset
+    };
+    backend.open_log(log, position.group.offset, end).map(drop)
 }
 
 /// All agents have everything in the snapshot, and no log.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::Others;
-use super::join::Garbage;
+use super::join::{Garbage, settle_log};
 use crate::backend::Backend;
 use crate::checkpoint::{Cut, NewSnapshot};
 use crate::document::Document;
@@ -13,7 +13,7 @@ use crate::engine::Engine;
 use crate::follow::Position;
 use crate::format::manifest::{FileFacts, Manifest};
 use crate::merge::{Agent, Mark, Stamp};
-use crate::oplog::{self, Start};
+use crate::oplog::{self, DamageKind, Start};
 use crate::recover::keep_damaged_bytes;
 use crate::state::{Frozen, Stamps};
 use crate::{ErrorKind, Result};
@@ -131,9 +131,9 @@ impl<T> Picture<T> {
             };
             let settled = self
                 .keep_damaged(backend, agent, log)
-                .and_then(|()| backend.open_log(log, position.group.offset, position.offset));
+                .and_then(|is_damaged| settle_log(backend, log, position, is_damaged));
             match settled {
-                Ok(_) => {}
+                Ok(()) => {}
                 // Its agent came back, and somebody has removed what it had left.
                 Err(error) if error.kind() == ErrorKind::NotFound => {}
                 Err(error) => return Err(error),
@@ -142,17 +142,19 @@ impl<T> Picture<T> {
         Ok(())
     }
 
-    /// Copies what a dead agent's log has that is no operation to a file beside it, before it is cut off.
-    fn keep_damaged(&self, backend: &dyn Backend, agent: &str, log: &str) -> Result<()> {
+    /// Copies what a dead agent's log has that is no operation to a file beside it, before it is cut off; says whether any of it is damage.
+    fn keep_damaged(&self, backend: &dyn Backend, agent: &str, log: &str) -> Result<bool> {
         let Some(facts) = self.base.agent(agent) else {
-            return Ok(());
+            return Ok(false);
         };
         let start = Start {
             position: facts.offset,
             seq: Some(facts.folded),
         };
         let outcome = oplog::read(&*backend.open(log)?, start, &mut |_| Ok(()))?;
-        keep_damaged_bytes(backend, log, &outcome.damage)
+        keep_damaged_bytes(backend, log, &outcome.damage)?;
+        let mut kinds = outcome.damage.iter().map(|damage| damage.kind);
+        Ok(kinds.any(|kind| kind == DamageKind::Damaged))
     }
 
     /// Turns the stamps of the documents `gone` into tombstones, which it returns.

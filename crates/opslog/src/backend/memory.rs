@@ -8,7 +8,7 @@ use std::sync::{Arc, PoisonError};
 
 use super::{Backend, Expected, LockGuard, Log, Object, ObjectInfo, ObjectWriter, Version};
 use crate::sync::{Mutex, MutexGuard, RwLock};
-use crate::{Error, ErrorKind, Result};
+use crate::{Error, ErrorKind, Result, paths};
 
 /// A backend in memory. Clones share the content and the lock, so a store can be closed and opened again on one.
 ///
@@ -238,9 +238,11 @@ impl Backend for MemoryBackend {
             ));
         }
         if !locks.agents.insert(agent.to_owned()) {
-            return Err(locked(&format!(
-                "agent '{agent}' is in use by another handle of this process; close it, or choose another agent id"
-            )));
+            return Err(Error::new(
+                ErrorKind::Locked,
+                format!("agent '{agent}' is in use by another handle of this process; close it, or choose another agent id"),
+            )
+            .at_path(paths::agent_flock(agent)));
         }
         let agent = Some(agent.to_owned());
         Ok(Box::new(MemoryLock(Arc::clone(&self.0), agent)))

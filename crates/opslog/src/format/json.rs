@@ -42,6 +42,16 @@ pub(crate) fn validate(text: &str) -> Result<(), String> {
         .map_err(|error| error.to_string())
 }
 
+/// The end of the JSON object that `text` begins with; `None` if it does not begin with one. Any depth is accepted.
+pub(crate) fn object_end(text: &str) -> Option<usize> {
+    if !text.starts_with('{') {
+        return None;
+    }
+    let mut values = serde_json::Deserializer::from_str(text).into_iter::<IgnoredAny>();
+    values.next()?.ok()?;
+    Some(values.byte_offset())
+}
+
 /// The end of the JSON value that begins at `start`, in text known to be valid.
 pub(crate) fn skip_value(bytes: &[u8], start: usize) -> Option<usize> {
     match bytes.get(start)? {

@@ -1,7 +1,7 @@
 //! One line of an op log (`docs/format.md` §2).
 //!
-//! A line with a checksum was written by opslog: once the checksum holds, its text is cut up without parsing it again.
-//! Any other line is the reference's and is checked in full. The log's writer encodes; readers and recovery decode.
+//! A line with a checksum was written by opslog, and is cut up in one pass, which checks that its documents are JSON: a checksum says that a line is as it was
+//! written, not who wrote it. Any other line is the reference's. The log's writer encodes; readers and recovery decode.
 
 use std::borrow::Cow;
 
@@ -241,6 +241,13 @@ pub(crate) fn decode(line: &[u8]) -> Result<OpLine<'_>, Flaw> {
     decode_any(std::str::from_utf8(line).map_err(|_| Flaw::NotUtf8)?, true)
 }
 
+/// Whether the line is as it was written: it has a checksum, which holds. A line that is, and is no operation, is not torn.
+pub(crate) fn is_whole(line: &[u8]) -> bool {
+    split_checksum(line).is_some_and(|(checked, digits)| {
+        super::read_checksum(digits) == Some(crc32c::crc32c(checked))
+    })
+}
+
 /// The checked bytes and the digits of the checksum.
 fn split_checksum(line: &[u8]) -> Option<(&[u8], &[u8])> {
     let (checked, trailer) = line.split_at_checked(line.len().checked_sub(CHECKSUM_BYTES)?)?;
@@ -348,11 +355,22 @@ impl<'a> Rest<'a> {
     }
 
     fn object(&mut self) -> Option<&'a str> {
-        self.value().filter(|value| value.starts_with('{'))
+        let rest = self.text.get(self.position..)?;
+        let object = rest.get(..json::object_end(rest)?)?;
+        self.position += object.len();
+        Some(object)
     }
 
     fn string(&mut self) -> Option<Cow<'a, str>> {
-        self.value().and_then(json::unescape)
+        let raw = self.value()?;
+        // JSON has these only as escapes.
+        if raw
+            .bytes()
+            .any(|byte| byte.is_ascii_control() && byte != 0x7f)
+        {
+            return None;
+        }
+        json::unescape(raw)
     }
 
     fn number(&mut self) -> Option<u64> {

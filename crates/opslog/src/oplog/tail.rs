@@ -12,7 +12,7 @@
 //! | 3 | good last line without its newline | keep, terminate |
 //! | 4 | a spot with no good line behind it | torn |
 //! | 5 | a spot, and all good lines behind it have `at` ≤ its offset | torn |
-//! | 6 | a spot, and a good line behind it has a larger `at`, or none; or bad bytes that one flipped bit made of a good line | damage |
+//! | 6 | a spot, and a good line behind it has a larger `at`, or none; or bad bytes that one flipped bit made of a good line; or a bad line whose checksum holds | damage |
 //! | 7 | the log ends within a batch | torn, from the batch's first line |
 //! | 8 | a batch with damaged lines | damage, the whole batch |
 //!
@@ -139,8 +139,9 @@ fn run(object: &dyn Object, mut judge: Judge, position: u64, sink: Sink<'_>) -> 
         let op = match op_line::decode(line.bytes) {
             Ok(op) => op,
             Err(flaw) => {
-                let rotten =
-                    judge.is_at_spot() && rot::is_rotten(object, line.offset, line.bytes.len())?;
+                let rotten = judge.is_at_spot()
+                    && (op_line::is_whole(line.bytes)
+                        || rot::is_rotten(object, line.offset, line.bytes.len())?);
                 judge.bad(line.offset, line.end(), &flaw, rotten);
                 continue;
             }
@@ -176,7 +177,7 @@ struct Spot {
     end: u64,
     /// The number that was due there.
     due: Option<u64>,
-    /// Whether the bytes there had been written whole, and have changed since.
+    /// Whether the bytes there had been written whole: they have changed since, or never were an operation.
     rotten: bool,
     reason: String,
 }

@@ -1,5 +1,7 @@
 //! Carrying out a plan: new files beside the old ones, then the manifest, then the old ones go.
 
+use std::collections::HashSet;
+
 use jiff::Timestamp;
 
 use crate::backend::{Backend, ObjectWriter};
@@ -10,13 +12,13 @@ use crate::checkpoint::{
 use crate::format::manifest::{ArchiveFacts, Manifest, Ours, SealedLog, Stats};
 use crate::format::{archive, op_line};
 use crate::history::Prefix;
-use crate::oplog::{self, LogLine, Start};
+use crate::oplog::LogLine;
 use crate::options::Residency;
 use crate::salvage::{Forbearing, Mended};
 use crate::sealed::MERGES_MAX;
 use crate::{Error, ErrorKind, Result, paths, time, verify};
 
-use super::logs::Counting;
+use super::logs::{Counting, judge};
 use super::{ArchivePlan, LogPlan, Plan, RepairReport};
 
 const PIECE: usize = 1 << 20;
@@ -61,6 +63,8 @@ impl Work<'_> {
             remove,
             superseded: mut replaced,
             next_seq,
+            agents,
+            clock,
         } = plan;
         let backend = self.backend;
         for name in remove {
@@ -71,21 +75,17 @@ impl Work<'_> {
                 replaced.push(name);
             }
         }
-        let snapshots = backend.list(paths::SNAPSHOTS)?;
-        let newest = snapshots
-            .iter()
-            .filter_map(|object| paths::parse_snapshot(&object.name));
+        let sealed = self.write_logs(logs, &mut replaced)?;
         let frozen = documents.freeze();
         let snapshot = write_snapshot(
             backend,
-            newest.max(),
+            self.newest()?,
             version,
             Residency::Memory,
             frozen.iter(),
         )?;
         self.new_files.push(snapshot.name.clone());
-        let sealed = self.write_logs(logs, &mut replaced)?;
-        let (active_ops, _) = create_log(backend, self.newest_log()?)?;
+        let (active_ops, _) = create_log(backend, self.newest()?)?;
         self.new_files.push(active_ops.clone());
         let archives = self.write_archives(version, archives)?;
         let now = time::format_timestamp(Timestamp::now());
@@ -110,7 +110,8 @@ impl Work<'_> {
                 sealed,
                 archives,
                 undo_floor: next_seq,
-                checkpoint: None,
+                clock,
+                agents,
                 ..Ours::default()
             }),
         };
@@ -126,29 +127,47 @@ impl Work<'_> {
         Ok((manifest, replaced, report))
     }
 
-    fn newest_log(&self) -> Result<Option<u64>> {
-        let objects = self.backend.list(paths::OPS)?;
-        let newest = objects
-            .iter()
-            .filter_map(|object| paths::parse_ops(&object.name));
+    /// The greatest number of a snapshot or log.
+    fn newest(&self) -> Result<Option<u64>> {
+        let mut objects = self.backend.list(paths::SNAPSHOTS)?;
+        objects.extend(self.backend.list(paths::OPS)?);
+        let newest = objects.iter().filter_map(|object| {
+            let name = &object.name;
+            let of_agent = || paths::parse_agent_ops(name).map(|(_, milliseconds)| milliseconds);
+            paths::parse_snapshot(name)
+                .or_else(|| paths::parse_ops(name))
+                .or_else(of_agent)
+        });
         Ok(newest.max())
     }
 
-    /// Leaves the sound logs as they are, up to the first one that is not; copies the operations from there on to new logs, each without a gap. So the order of the names stays
-    /// that of the operations.
+    /// The greatest number of a log of this writer.
+    fn newest_log(&self, agent: Option<&str>) -> Result<Option<u64>> {
+        let objects = self.backend.list(paths::OPS)?;
+        let newest = objects.iter().filter_map(|object| match agent {
+            None => paths::parse_ops(&object.name),
+            Some(agent) => paths::parse_agent_ops(&object.name)
+                .filter(|(of, _)| *of == agent)
+                .map(|(_, milliseconds)| milliseconds),
+        });
+        Ok(newest.max())
+    }
+
+    /// Of each writer, leaves the sound logs as they are, up to the first one that is not; copies the operations from there on to new logs, each without a gap. So the order of the
+    /// names stays that of the operations.
     fn write_logs(
         &mut self,
         logs: Vec<LogPlan>,
         replaced: &mut Vec<String>,
     ) -> Result<Vec<SealedLog>> {
         let mut sealed = Vec::new();
-        let mut copying = false;
+        let mut copying = HashSet::new();
         for log in logs {
             match log.sound {
-                Some(sound) if !copying => sealed.push(sound),
+                Some(sound) if !copying.contains(&log.agent) => sealed.push(sound),
                 _ => {
                     if log.ops > 0 {
-                        copying = true;
+                        copying.insert(log.agent.clone());
                         self.copy_log(&log, &mut sealed)?;
                     }
                     if !replaced.contains(&log.name) {
@@ -168,21 +187,17 @@ impl Work<'_> {
             }),
             patches: log.patches.clone(),
         };
-        let start = Start {
-            position: 0,
-            seq: log.start,
-        };
-        let mut counts = Counting::new(log.seqs.clone());
+        let mut counts = Counting::new(log.seqs.clone(), log.agent.as_ref());
         let mut part: Option<NewLog> = None;
-        oplog::read(&object, start, &mut |line| {
-            if !counts.counts(line) {
+        judge(&object, log.is_sealed, log.start, &mut |line| {
+            if counts.foreign(line).is_some() || !counts.counts(line) {
                 return Ok(());
             }
             if let Some(done) = part.take_if(|part| part.facts.seq + part.facts.ops != line.seq) {
                 sealed.push(done.finish()?);
             }
             if part.is_none() {
-                let new = self.new_log(line.seq)?;
+                let new = self.new_log(log.agent.as_deref(), line.seq)?;
                 self.new_files.push(new.facts.path.clone());
                 part = Some(new);
             }
@@ -194,10 +209,13 @@ impl Work<'_> {
         Ok(())
     }
 
-    fn new_log(&self, seq: u64) -> Result<NewLog> {
-        let before = self.newest_log()?.map(|newest| newest + MERGES_MAX);
+    fn new_log(&self, agent: Option<&str>, seq: u64) -> Result<NewLog> {
+        let before = self.newest_log(agent)?.map(|newest| newest + MERGES_MAX);
         let (path, file) = next_free(before, |milliseconds| {
-            let path = paths::ops(milliseconds);
+            let path = match agent {
+                None => paths::ops(milliseconds),
+                Some(agent) => paths::agent_ops(agent, milliseconds),
+            };
             self.backend.create(&path).map(|file| (path, file))
         })?;
         Ok(NewLog {
@@ -209,7 +227,7 @@ impl Work<'_> {
                 seq,
                 ops: 0,
                 sealed_at: String::new(),
-                agent: None,
+                agent: agent.map(str::to_owned),
             },
         })
     }

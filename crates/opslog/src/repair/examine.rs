@@ -8,14 +8,16 @@ use crate::format::archive;
 use crate::format::manifest::ArchiveFacts;
 use crate::format::op_line::OpKind;
 use crate::open::read_manifest;
-use crate::oplog::DamageKind;
+use crate::oplog::{DamageKind, LogLine};
 use crate::replay::replay;
 use crate::salvage::{self, Forbearing, SnapshotRemains};
 use crate::state::State;
 use crate::{Error, ErrorKind, Result, load, paths, time, verify};
 
+use super::agents::{Clocks, Registers};
 use super::history::History;
-use super::sources::{Sources, confirmed, has_agents, refuse_agents};
+use super::logs::LogSource;
+use super::sources::{Sources, confirmed};
 use super::{ArchivePlan, Ids, Plan, RepairReport, whole};
 
 /// Refuses to repair where there is nothing of a store.
@@ -53,8 +55,7 @@ pub(super) fn examine(backend: &dyn Backend) -> Result<Option<Plan>> {
                 Err(error) if error.kind() != ErrorKind::Unavailable => return Err(error),
                 _ => {}
             }
-            refuse_agents(backend, has_agents(&manifest))?;
-            Some(manifest)
+            Some((manifest, true))
         }
         Ok(None) => {
             report.add(
@@ -68,12 +69,12 @@ pub(super) fn examine(backend: &dyn Backend) -> Result<Option<Plan>> {
             let bytes = backend.read(paths::MANIFEST)?;
             let reason = whole(bytes.len() as u64, error.message());
             report.add(paths::MANIFEST, DamageKind::Damaged, reason);
-            confirmed(backend, &bytes)?
+            confirmed(backend, &bytes)?.map(|manifest| (manifest, false))
         }
         Err(error) => return Err(error),
     };
     let sources = match manifest {
-        Some(manifest) => Sources::named_by(backend, manifest)?,
+        Some((manifest, is_certain)) => Sources::named_by(backend, manifest, is_certain)?,
         None => Sources::found_in(backend)?,
     };
     sources.examine(backend, report).map(Some)
@@ -86,52 +87,56 @@ impl Sources {
             remove.push(paths::MANIFEST.to_owned());
         }
         let (remains, is_sound) = self.read_snapshot(backend, &mut report, &mut remove)?;
+        let mut registers = self.read_registers(backend, &remains, &mut report, &mut remove)?;
+        let known = registers
+            .as_ref()
+            .map(|registers| registers.known(is_sound));
         let mut doubts: HashMap<String, Vec<String>> = HashMap::new();
         let archives = self.read_archives(backend, &mut report, &mut remove, &mut doubts)?;
         let mut history = History::default();
+        let mut clocks = Clocks::default();
         let cut = self.cut;
-        let (logs, next_seq) = self.read_logs(backend, &mut report, &mut |log, line| {
+        let (logs, nexts) = self.read_logs(backend, &mut report, &mut |log, line| {
             if let (OpKind::Set, Some(data)) = (line.op.kind, line.op.data)
                 && let Some(texts) = doubts.get_mut(&*line.op.id)
             {
                 texts.retain(|text| text != data);
             }
-            if !is_sound && !log.follows(line.seq, cut) {
+            clocks.hear(log, line);
+            if let (Some(registers), Some(known)) = (&mut registers, &known) {
+                registers.hear(self.turn_of(log), log, line, known);
+            } else if !is_sound && !log.follows(line.seq) {
                 history.hear(line)?;
             }
             Ok(())
         })?;
         doubts.retain(|_, texts| !texts.is_empty());
-        let away: Ids = archives.iter().flat_map(ArchiveRead::ids).collect();
         let floor = self.floor(remains.version);
-        let all_told = is_sound || history.tells_all(floor, cut);
-        let mut documents = if is_sound {
+        let all_told = is_sound || registers.is_none() && history.tells_all(floor, cut);
+        let mut documents = if let Some(registers) = &mut registers {
+            let away = archives.iter().flat_map(|read| read.documents.clone());
+            registers.compose(&remains, is_sound, away.collect(), &mut report)
+        } else if is_sound {
             in_order(&remains.documents)
         } else {
+            let away: Ids = archives.iter().flat_map(ArchiveRead::ids).collect();
             history.compose(&remains, floor, cut, &away, &mut report)
         };
         report.doubtful.extend(doubts.into_keys());
         let mut pending = self.pending(&report, all_told, &documents);
+        if let Some(registers) = &registers {
+            documents =
+                self.merge_agents(backend, registers, documents, &mut pending, &mut report)?;
+        }
         self.read_logs(backend, &mut RepairReport::default(), &mut |log, line| {
-            if !log.follows(line.seq, cut) {
+            if log.agent.is_some() || !log.follows(line.seq) {
                 return Ok(());
             }
-            if let Some(place) = pending.get(&*line.op.id)
-                && *place <= (self.place_of(&log.name), line.offset)
-            {
-                pending.remove(&*line.op.id);
-            }
+            pending.pass(&self, log, line);
             replay(&mut documents, line.op.kind, &line.op.id, line.op.data)
         })?;
-        report.lost.extend(pending.into_keys());
-        for part in [
-            &mut report.lost,
-            &mut report.doubtful,
-            &mut report.recovered,
-        ] {
-            part.sort_unstable();
-            part.dedup();
-        }
+        report.lost.extend(pending.0.into_keys());
+        report.sort_ids();
         for log in &logs {
             if log.sound.is_none() && backend.open(&log.name).is_ok() {
                 remove.push(log.name.clone());
@@ -142,6 +147,13 @@ impl Sources {
         let manifest = self.manifest.as_ref();
         let ours = manifest.and_then(|manifest| manifest.ours.as_ref());
         remove.extend(self.unused.iter().cloned());
+        let now = time::format_timestamp(jiff::Timestamp::now());
+        let (agents, clock) = match &registers {
+            Some(registers) => clocks.agents(manifest, &nexts, registers.clock(), &report, &now),
+            None => (Vec::new(), 0),
+        };
+        let next_seq = nexts.get(&None).copied().unwrap_or(0);
+        let superseded = self.superseded(is_sound, registers.as_ref(), &mut remove);
         Ok(Plan {
             report,
             version: manifest
@@ -151,31 +163,77 @@ impl Sources {
             created: manifest
                 .map(|manifest| manifest.stats.created.clone())
                 .or(remains.timestamp)
-                .unwrap_or_else(|| time::format_timestamp(jiff::Timestamp::now())),
+                .unwrap_or(now),
             generation: ours.map_or(0, |ours| ours.generation),
             documents,
             logs,
             archives: archives.into_iter().filter_map(|read| read.plan).collect(),
             remove,
-            superseded: self.snapshot.iter().filter(|_| is_sound).cloned().collect(),
+            superseded,
             next_seq: next_seq.max(ours.map_or(0, |ours| ours.log_seq)),
+            agents,
+            clock,
         })
     }
 
-    /// The ids of documents that damage may have taken, as far as the snapshot and the operations before have told; each with the log and the offset where it was last lost.
-    fn pending(
+    /// Merges what agents have written beyond the snapshot; the answer is a state without registers.
+    fn merge_agents(
         &self,
-        report: &RepairReport,
-        all_told: bool,
-        documents: &State<()>,
-    ) -> HashMap<String, (Option<usize>, u64)> {
+        backend: &dyn Backend,
+        registers: &Registers,
+        mut documents: State<()>,
+        pending: &mut Pending,
+        report: &mut RepairReport,
+    ) -> Result<State<()>> {
+        self.read_logs(backend, &mut RepairReport::default(), &mut |log, line| {
+            if log.agent.is_some() && log.follows(line.seq) {
+                pending.pass(self, log, line);
+                registers.merge(&mut documents, log, line, report);
+            }
+            Ok(())
+        })?;
+        documents.settle();
+        let frozen = documents.freeze();
+        let mut plain = State::with_capacity(frozen.len());
+        for document in frozen.resident() {
+            plain.put(document.clone(), false);
+        }
+        Ok(plain)
+    }
+
+    /// The sound files of the snapshot, whose content goes to new ones; where its stamps are lost it goes to `remove`, so that it is kept, since what is newer than its documents had to
+    /// be guessed.
+    fn superseded(
+        &self,
+        is_sound: bool,
+        registers: Option<&Registers>,
+        remove: &mut Vec<String>,
+    ) -> Vec<String> {
+        let mut superseded = Vec::new();
+        if let Some(snapshot) = self.snapshot.as_ref().filter(|_| is_sound) {
+            let is_guessed =
+                self.stamps.name().is_some() && !registers.is_some_and(Registers::has_stamps);
+            let list = if is_guessed {
+                &mut *remove
+            } else {
+                &mut superseded
+            };
+            list.push(snapshot.clone());
+        }
+        superseded.extend(self.stamps.name().filter(|name| !remove.contains(name)));
+        superseded
+    }
+
+    /// The ids of documents that damage may have taken, as far as the snapshot and the operations before have told; each with the log and the offset where it was last lost.
+    fn pending(&self, report: &RepairReport, all_told: bool, documents: &State<()>) -> Pending {
         let mut pending = HashMap::new();
         for part in &report.unreadable {
             let path = &part.place.path;
             let log = self.place_of(path);
+            let end = part.place.offset.saturating_add(part.place.bytes);
             let is_active = log
                 .and_then(|log| self.logs.get(log))
-                .is_some_and(|log| log.is_active);
+                .is_some_and(|log| log.is_active && (log.cut_offset == 0 || end > log.cut_offset));
             let torn = part.place.kind == DamageKind::Torn;
             let in_snapshot = !all_told && self.snapshot.as_ref() == Some(path);
             for id in &part.ids {
@@ -185,7 +243,17 @@ impl Sources {
                 }
             }
         }
-        pending
+        Pending(pending)
+    }
+
+    /// Which of the turns of single writers and of agents the log is of.
+    fn turn_of(&self, log: &LogSource) -> usize {
+        let until = self.place_of(&log.name).unwrap_or(0);
+        let before = self.logs.get(..=until).unwrap_or_default();
+        let changes = before.windows(2).filter(
+            |pair| matches!(pair, [one, next] if one.agent.is_some() != next.agent.is_some()),
+        );
+        changes.count()
     }
 
     /// Which log it is; those of no log come before all.
@@ -230,6 +298,7 @@ impl Sources {
         };
         let manifest = self.manifest.as_ref();
         let facts = manifest.and_then(|manifest| manifest.ours.as_ref().map(|ours| ours.snapshot));
+        let fewest = manifest.map_or(0, load::fewest_documents);
         let is_sound = match facts.filter(|facts| facts.bytes > 0) {
             Some(facts) => {
                 let same = facts.bytes == remains.bytes && facts.crc == remains.crc;
@@ -237,11 +306,19 @@ impl Sources {
                     let reason = "its checksum does not match its content";
                     report.add(name, DamageKind::Damaged, whole(remains.bytes, reason));
                 }
-                same
+                same && remains.unreadable.is_empty()
             }
             // The reference keeps no checksum: a line that is one is believed.
             None => manifest.is_some() && remains.unreadable.is_empty(),
         };
+        let is_sound = is_sound
+            && match remains.miscounted(fewest, facts.is_some()) {
+                None => true,
+                Some(reason) => {
+                    report.add(name, DamageKind::Damaged, whole(remains.bytes, &reason));
+                    false
+                }
+            };
         for part in std::mem::take(&mut remains.unreadable) {
             report.add(name, DamageKind::Damaged, part);
         }
@@ -314,6 +391,26 @@ impl Sources {
     }
 }
 
+/// Documents that damage may have taken: with the log, if any, and the offset where they were last lost.
+struct Pending(HashMap<String, (Option<usize>, u64)>);
+
+impl Pending {
+    /// A later operation of the same writer says what has become of its document.
+    fn pass(&mut self, sources: &Sources, log: &LogSource, line: &LogLine<'_>) {
+        let Some((place, offset)) = self.0.get(&*line.op.id) else {
+            return;
+        };
+        let lost_by = place.and_then(|place| sources.logs.get(place));
+        let same_writer = match lost_by {
+            Some(lost_by) => lost_by.agent == log.agent,
+            None => log.agent.is_none(),
+        };
+        if same_writer && (*place, *offset) <= (sources.place_of(&log.name), line.offset) {
+            self.0.remove(&*line.op.id);
+        }
+    }
+}
+
 fn in_order(documents: &[(String, String)]) -> State<()> {
     let mut state = State::with_capacity(documents.len());
     for (id, data) in documents {
@@ -331,7 +428,7 @@ struct ArchiveRead {
 impl ArchiveRead {
     /// Reads a segment that is not valid JSON any more.
     fn salvage(path: &str, bytes: &[u8], report: &mut RepairReport) -> Self {
-        let remains = salvage::segment(bytes);
+        let remains = salvage::damaged_segment(bytes);
         for part in remains.unreadable {
             report.lost.extend(part.ids.iter().cloned());
             report.add(path, DamageKind::Damaged, part);

@@ -1,11 +1,13 @@
 //! Reading the logs of a damaged store, one after the other.
 
+use std::collections::HashMap;
 use std::ops::Range;
 
 use crate::Result;
 use crate::backend::{Backend, Object};
 use crate::format::manifest::SealedLog;
 use crate::history::Prefix;
+use crate::merge::Agent;
 use crate::oplog::{self, Damage, DamageKind, LogLine, Outcome, SEARCHED_MAX, Start};
 use crate::salvage::{self, Forbearing, Mended, Unreadable};
 
@@ -18,6 +20,8 @@ const SEARCHED: u64 = 64 << 20;
 /// A log of the store.
 pub(super) struct LogSource {
     pub(super) name: String,
+    /// Whose it is; `None` for one of the single writer.
+    pub(super) agent: Option<Agent>,
     /// How many operations and bytes count of a replaced log.
     pub(super) sealed: Option<(u64, u64)>,
     pub(super) numbers: Numbers,
@@ -25,18 +29,47 @@ pub(super) struct LogSource {
     pub(super) seqs: Range<u64>,
     /// Whether it is one that was being written when the snapshot was the current one.
     pub(super) is_active: bool,
+    /// The number of the first of its operations that the snapshot does not contain.
+    pub(super) cut: u64,
+    /// Where that operation begins, or 0.
+    pub(super) cut_offset: u64,
 }
+
+/// The number of the next operation of each writer.
+pub(super) type NextSeqs = HashMap<Option<Agent>, u64>;
 
 /// Which operations of a log count: those with numbers in a range, but a batch as a whole.
 pub(super) struct Counting {
     seqs: Range<u64>,
     /// Whether the batch counts of which lines are coming.
     batch: bool,
+    agent: Option<Agent>,
+    clock: u64,
 }
 
 impl Counting {
-    pub(super) fn new(seqs: Range<u64>) -> Self {
-        Self { seqs, batch: false }
+    pub(super) fn new(seqs: Range<u64>, agent: Option<&Agent>) -> Self {
+        Self {
+            seqs,
+            batch: false,
+            agent: agent.cloned(),
+            clock: 0,
+        }
+    }
+
+    /// Why the line is none that the log's agent has written, if so. What has lost its checksum may read as a line of the reference, which writes to none of our agents' logs.
+    pub(super) fn foreign(&mut self, line: &LogLine<'_>) -> Option<&'static str> {
+        let agent = self.agent.as_deref()?;
+        if line.op.seq.is_none() || line.op.agent.as_deref() != Some(agent) {
+            return Some("the operation is not one of the log's agent");
+        }
+        match line.op.clock {
+            Some(clock) if clock > self.clock => {
+                self.clock = clock;
+                None
+            }
+            _ => Some("the agent's clock does not go on"),
+        }
     }
 
     pub(super) fn counts(&mut self, line: &LogLine<'_>) -> bool {
@@ -59,26 +92,27 @@ pub(super) enum Numbers {
 }
 
 impl LogSource {
-    /// Whether the operation is not in a snapshot that has all below `cut`.
-    pub(super) fn follows(&self, seq: u64, cut: u64) -> bool {
-        self.is_active && (self.numbers == Numbers::Following || seq >= cut)
+    /// Whether the operation is not in the snapshot.
+    pub(super) fn follows(&self, seq: u64) -> bool {
+        self.is_active && (self.numbers == Numbers::Following || seq >= self.cut)
     }
 }
 
 impl Sources {
-    /// Hands every operation of every log to `sink`, each number once, in order; returns what becomes of the logs, and the next number.
+    /// Hands every operation of every log to `sink`, each number of a writer once, in its order; returns what becomes of the logs, and the next numbers.
     pub(super) fn read_logs(
         &self,
         backend: &dyn Backend,
         report: &mut RepairReport,
         sink: &mut dyn FnMut(&LogSource, &LogLine<'_>) -> Result<()>,
-    ) -> Result<(Vec<LogPlan>, u64)> {
+    ) -> Result<(Vec<LogPlan>, NextSeqs)> {
         let mut plans = Vec::new();
-        let mut next = match self.logs.first().map(|log| log.numbers) {
-            Some(Numbers::From(seq)) => seq,
-            _ => 0,
-        };
+        let mut nexts = NextSeqs::new();
         for log in &self.logs {
+            let next = nexts.entry(log.agent.clone()).or_insert(match log.numbers {
+                Numbers::From(seq) => seq,
+                _ => 0,
+            });
             let object = match backend.open(&log.name) {
                 Ok(object) => object,
                 Err(error) if error.is_not_found() => {
@@ -87,9 +121,9 @@ impl Sources {
                 }
                 Err(error) => return Err(error),
             };
-            plans.push(log.read(object, &mut next, report, sink)?);
+            plans.push(log.read(object, next, report, sink)?);
         }
-        Ok((plans, next))
+        Ok((plans, nexts))
     }
 }
 
@@ -109,10 +143,20 @@ impl LogSource {
         };
         let object = self.mend(self.counting(object), start, report)?;
         let seqs = due.max(self.seqs.start)..self.seqs.end;
-        let mut counts = Counting::new(seqs.clone());
+        let mut counts = Counting::new(seqs.clone(), self.agent.as_ref());
         let (mut first, mut ops, mut skipped) = (None, 0, false);
         let mut sealed_at = String::new();
         let outcome = self.judge(&object, start, &mut |line| {
+            if let Some(reason) = counts.foreign(line) {
+                let part = Unreadable {
+                    range: line.offset..line.offset + line.raw.len() as u64,
+                    reason: reason.to_owned(),
+                    ids: vec![line.op.id.to_string()],
+                };
+                report.add(&self.name, DamageKind::Damaged, part);
+                skipped = true;
+                return Ok(());
+            }
             if !counts.counts(line) {
                 skipped = true;
                 return Ok(());
@@ -138,15 +182,17 @@ impl LogSource {
             seq,
             ops,
             sealed_at,
-            agent: None,
+            agent: self.agent.as_deref().map(str::to_owned),
         });
         Ok(LogPlan {
             name: self.name.clone(),
+            agent: self.agent.clone(),
             bytes: outcome.end,
             seqs,
             ops,
             patches: object.patches,
             start,
+            is_sealed: self.sealed.is_some(),
             sound,
         })
     }
@@ -166,14 +212,7 @@ impl LogSource {
         start: Option<u64>,
         sink: &mut dyn FnMut(&LogLine<'_>) -> Result<()>,
     ) -> Result<Outcome> {
-        if let (Some(_), Some(seq)) = (self.sealed, start) {
-            return oplog::read_sealed(object, seq, sink);
-        }
-        let start = Start {
-            position: 0,
-            seq: start,
-        };
-        oplog::read(object, start, sink)
+        judge(object, self.sealed.is_some(), start, sink)
     }
 
     /// The operations that the log lacks without a trace in it.
@@ -221,6 +260,23 @@ impl LogSource {
         }
         Ok(Mended { object, patches })
     }
+}
+
+/// Reads a log, of which all had been synced or not.
+pub(super) fn judge(
+    object: &dyn Object,
+    is_sealed: bool,
+    start: Option<u64>,
+    sink: &mut dyn FnMut(&LogLine<'_>) -> Result<()>,
+) -> Result<Outcome> {
+    if let (true, Some(seq)) = (is_sealed, start) {
+        return oplog::read_sealed(object, seq, sink);
+    }
+    let start = Start {
+        position: 0,
+        seq: start,
+    };
+    oplog::read(object, start, sink)
 }
 
 /// A damaged part of a log with the ids in it.

@@ -445,6 +445,52 @@ fn row_6_foreign_line_is_damage() {
 }
 
 #[test]
+fn row_6_line_that_is_no_operation_though_its_checksum_holds_is_damage_wherever_it_is() {
+    for (body, reason) in [
+        (
+            r#"{"ts":"2026-01-02T03:04:05.678Z","op":"set","id":"x","prev":null,"data":{nonsense}"#,
+            "not JSON",
+        ),
+        (
+            r#"{"ts":"2026-01-02T03:04:05.678Z","op":"set","id":"x","prev":{"a":},"data":{}"#,
+            "not JSON",
+        ),
+        (
+            r#"{"ts":"2026-01-02T03:04:05.678Z","op":"set","id":"x","prev":null,"data":{"a":1]}"#,
+            "not JSON",
+        ),
+        (
+            "{\"ts\":\"2026-01-02T03:04:05.678Z\",\"op\":\"set\",\"id\":\"\u{1}\",\"prev\":null,\"data\":{}",
+            "not JSON",
+        ),
+        (
+            r#"{"ts":"2026-01-02T03:04:05.678Z","op":"make","id":"x","prev":null,"data":{}"#,
+            "op must be",
+        ),
+        (
+            r#"{"ts":"2026-01-02T03:04:05.678Z","op":"set","id":"x","prev":null,"data":7"#,
+            "data of a set",
+        ),
+    ] {
+        let mut log = log();
+        log.write("a");
+        let start = log.bytes.len();
+        log.bytes.extend_from_slice(body.as_bytes());
+        op_line::encode_trailer(&mut log.bytes, start, 1, start as u64);
+        let end = log.bytes.len() as u64;
+        let found = log.read();
+        assert_eq!(found.ids, "a", "{body}");
+        let damage = &found.outcome.damage[0];
+        assert_eq!(damage.kind, DamageKind::Damaged, "{body}");
+        assert_eq!(damage.range.start, start as u64, "{body}");
+        assert!(damage.reason.contains(reason), "{damage:?}");
+        log.write("b");
+        let found = log.read();
+        found.is_damaged("ab", log.bytes.len() as u64, &[start as u64..end]);
+    }
+}
+
+#[test]
 fn row_6_damage_then_a_torn_end_are_told_apart() {
     let mut log = log();
     log.write("a").write("b").write("c").write("d e");
