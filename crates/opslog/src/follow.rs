@@ -8,7 +8,7 @@ use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use crate::backend::Backend;
+use crate::backend::{Backend, Object};
 use crate::document::{Document, Json, Stored};
 use crate::engine::{Engine, lock};
 use crate::format::manifest::Manifest;
@@ -17,6 +17,7 @@ use crate::history::kept_logs;
 use crate::op::{Cursor, Operation, Place, Since};
 use crate::open::{load_all, load_consistent, read_manifest};
 use crate::oplog::{self, LogLine, Start};
+use crate::pieces::fill;
 use crate::replay::replay;
 use crate::{Error, ErrorKind, Result, time};
 
@@ -50,6 +51,8 @@ pub(crate) struct Position {
     last_time: Option<String>,
     /// The last operation read of the logs before.
     passed: Option<Place>,
+    /// The size of the log when there was nothing but padding behind `offset`.
+    blank_to: Option<u64>,
     /// The greatest clock read.
     pub(crate) clock: u64,
     /// The last group write that was read, or begun to be.
@@ -94,6 +97,7 @@ impl Position {
             last: None,
             last_time: None,
             passed: None,
+            blank_to: None,
             clock,
             group: GroupStart {
                 offset,
@@ -116,6 +120,14 @@ impl Position {
             last_time: before.last_time,
             ..self
         }
+    }
+
+    /// Whether the log goes on with blank lines.
+    fn is_before_padding(&self, log: &dyn Object) -> Result<bool> {
+        let mut next = [0; 2];
+        let read = fill(log, self.offset, &mut next, 0)?;
+        // The last line's own newline, and what follows.
+        Ok(next.iter().take(read).all(|byte| *byte == b'\n'))
     }
 
     /// Moves behind `line`. Called for every line of a log that is replayed, so it only copies: no allocation, and no checksum until one is asked for.
@@ -240,19 +252,26 @@ impl<T: Document> Engine<T> {
     /// Applies the lines behind `position`.
     fn read_on(&self, position: &mut Position) -> Result<Vec<Operation>> {
         let log = self.backend.open(&position.log)?;
+        let size = log.size()?;
+        // Of up to a megabyte of padding only the beginning is looked at again: opslog writes there, and the reference makes the file longer.
+        if position.blank_to == Some(size) && position.is_before_padding(&*log)? {
+            return Ok(Vec::new());
+        }
         let start = Start {
             position: position.offset,
             seq: Some(position.next_seq),
         };
         let mut operations = Vec::new();
         let from = position.next_seq;
-        oplog::read(&*log, start, &mut |line| {
+        let outcome = oplog::read(&*log, start, &mut |line| {
             if line.seq >= from {
                 operations.push(Operation::from_line(line)?);
             }
             position.pass(line);
             Ok(())
         })?;
+        let is_blank = outcome.count == 0 && outcome.damage.is_empty();
+        position.blank_to = is_blank.then_some(size);
         self.apply(&operations)?;
         let mut writer = lock(&self.writer);
         writer.ops_since_checkpoint += operations.len() as u64;

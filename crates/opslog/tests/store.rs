@@ -410,6 +410,33 @@ fn checkpoints_come_as_rarely_as_the_store_is_large() {
     assert_eq!(checkpoints, [1_000, 4_000, 8_000]);
 }
 
+/// The log is extended ahead of need: what comes is written into the padding that a reader has seen, or behind it.
+#[test]
+fn a_reader_that_found_nothing_sees_what_comes_then() {
+    let directory = tempfile::tempdir().unwrap();
+    let writer: Store<Value> = Store::open(directory.path()).unwrap();
+    writer.set("a", &json!({})).unwrap();
+    let reader: Store<Value> = Store::builder()
+        .read_only(true)
+        .open(directory.path())
+        .unwrap();
+    for n in 0..40 {
+        for _ in 0..3 {
+            assert!(reader.tail().unwrap().operations.is_empty());
+        }
+        let text = "x".repeat([10, 9_000][n % 2]);
+        writer.set("b", &json!({"n": n, "text": text})).unwrap();
+        assert_eq!(reader.tail().unwrap().operations.len(), 1);
+        assert_eq!(reader.get("b").unwrap().unwrap()["n"], n);
+        if n % 5 == 4 {
+            assert!(reader.tail().unwrap().operations.is_empty());
+            writer.undo().unwrap();
+            assert!(reader.tail().unwrap().rewound);
+            assert_eq!(reader.get("b").unwrap().unwrap()["n"], n - 1);
+        }
+    }
+}
+
 #[test]
 fn automatic_checkpoints_keep_the_documents_and_remove_what_they_replace() {
     for mode in [CheckpointMode::Background, CheckpointMode::Blocking] {

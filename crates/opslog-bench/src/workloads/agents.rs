@@ -25,7 +25,7 @@ pub(super) const P14: Workload = Workload {
     ],
     subjects: &["opslog", "limit"],
     needs: Needs::Nothing,
-    sizes: (3_000, 200),
+    sizes: (20_000, 200),
     growth: Growth::Before,
     run,
 };
