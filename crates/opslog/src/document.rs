@@ -4,6 +4,7 @@
 //! read share its buffer, so opening a store neither parses nor copies each of them.
 
 use std::fmt;
+use std::hint::black_box;
 use std::ops::Range;
 use std::sync::{Arc, LazyLock, OnceLock};
 
@@ -204,6 +205,12 @@ impl<T: Document> Stored<T> {
             Some(document) => Ok(document),
             None => self.decode(),
         }
+    }
+
+    /// Reads a little of the decoded document, so that the processor has it at hand.
+    #[inline]
+    pub(crate) fn touch(&self) {
+        black_box(self.decoded.get().map_or(0, Arc::strong_count));
     }
 
     #[cold]

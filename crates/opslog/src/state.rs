@@ -31,6 +31,8 @@ pub(crate) use table::IdHasher;
 use table::IdTable;
 
 const CHUNK: usize = 512;
+/// Slots whose documents are fetched together by a scan; with 8 it is as fast, with 32 slower.
+const GROUP: usize = 16;
 
 type Slot<T> = Option<Stored<T>>;
 type Chunk<T> = Vec<Slot<T>>;
@@ -454,6 +456,13 @@ impl<T> Frozen<T> {
     /// The documents held in slots, in insertion order: all of them, unless there is a base.
     pub(crate) fn resident(&self) -> impl Iterator<Item = &Stored<T>> + use<'_, T> {
         self.slots.iter().flat_map(|chunk| chunk.iter().flatten())
+    }
+
+    /// The slots, in groups of a few neighbours.
+    pub(crate) fn resident_groups(
+        &self,
+    ) -> impl Iterator<Item = &[Option<Stored<T>>]> + use<'_, T> {
+        self.slots.iter().flat_map(|chunk| chunk.chunks(GROUP))
     }
 
     /// Whether all documents are in memory.

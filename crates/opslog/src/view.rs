@@ -125,7 +125,13 @@ impl<T: Document> View<T> {
     /// Calls `f` with each document; those in memory are not copied, so what is decoded stays decoded.
     fn each(&self, mut f: impl FnMut(&Stored<T>) -> Result<()>) -> Result<()> {
         if self.frozen.is_resident() {
-            return self.frozen.resident().try_for_each(f);
+            for documents in self.frozen.resident_groups() {
+                // All of a group are fetched at once: looked at one by one, each waits for the one before, whose content decides how the processor goes on
+                // (1,000,000 documents: 33 ms, so 24).
+                documents.iter().flatten().for_each(Stored::touch);
+                documents.iter().flatten().try_for_each(&mut f)?;
+            }
+            return Ok(());
         }
         for document in self.frozen.iter() {
             f(&document?)?;
