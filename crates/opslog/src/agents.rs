@@ -5,9 +5,12 @@
 
 mod archive;
 mod compact;
+mod fold;
+mod garbage;
 mod join;
 mod look;
 mod picture;
+mod swap;
 mod undo;
 
 use std::collections::{BTreeMap, HashMap};
@@ -31,7 +34,9 @@ use crate::replay::replay;
 use crate::state::State;
 use crate::{Error, Result, paths};
 
-pub(crate) use join::{fold_all, may_go, no_longer_named, open};
+pub(crate) use fold::fold_all;
+pub(crate) use garbage::{may_go, no_longer_named};
+pub(crate) use join::open;
 
 /// How far each agent's log was read.
 pub(crate) type Others = BTreeMap<Agent, Position>;

@@ -7,10 +7,10 @@ use std::sync::TryLockError;
 use std::time::Instant;
 
 use super::Others;
-use super::join::{
-    Garbage, SWAPS, busy, create_agent_log, finish, read_version, replace_log, swap,
-};
+use super::garbage::Garbage;
+use super::join::{create_agent_log, replace_log};
 use super::picture::{Dead, Picture};
+use super::swap::{SWAPS, busy, finish, read_version, swap};
 use crate::backend::{Expected, Log};
 use crate::checkpoint::{
     Cut, NewSnapshot, copy_all_ops, discard, discard_all, retain, write_snapshot, write_stamps,

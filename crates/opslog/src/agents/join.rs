@@ -1,33 +1,28 @@
-//! Opening a store as one of its agents, and making a single writer's store of it again.
+//! Opening a store as one of its agents.
 //!
 //! An agent begins a new log at every opening, and writes to it only after a manifest names it: so whoever finds it dead may take its log for finished.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::Others;
+use super::fold::fold_all;
+use super::garbage::{Garbage, no_longer_named};
+use super::swap::{SWAPS, busy, finish, read_version, swap};
 use crate::backend::{Backend, Expected, LockGuard, Log, Version};
-use crate::checkpoint::{
-    copy_ops, create_log, discard_all, next_free, nonce, write_snapshot, write_stamps,
-};
+use crate::checkpoint::{copy_ops, discard_all, next_free};
 use crate::document::Document;
 use crate::engine::{Engine, Parts, Writer};
-use crate::follow::Position;
-use crate::format::manifest::{self, AgentFacts, Manifest, Ours, SealedLog, Stats};
-use crate::merge::{Agent, Order, Stamp};
+use crate::format::manifest::{AgentFacts, Manifest, Ours, SealedLog};
+use crate::merge::Agent;
 use crate::open::{
-    Loaded, check_version, create, load_all, load_consistent, named_paths, no_store, read_manifest,
+    Loaded, check_version, create, load_all, load_consistent, no_store, read_manifest,
 };
-use crate::oplog::{self, DamageKind, Lines, Start};
+use crate::oplog::{self, Start};
 use crate::options::{Options, Residency, WriteMode};
 use crate::recover::{LogDamage, keep_damaged_bytes, report};
 use crate::sealed::MERGES_MAX;
-use crate::state::Stamps;
 use crate::{Error, ErrorKind, Result, paths, time};
 
-/// How often a swap is tried that others' swaps come in the way of.
-pub(super) const SWAPS: usize = 200;
 /// How often a lock is tried: whoever compacts takes a dead agent's for a moment.
 const LOCK_TRIES: usize = 20;
 const LOCK_PAUSE: Duration = Duration::from_millis(10);
@@ -213,52 +208,11 @@ fn try_join<T: Document>(
     Ok(swap(backend, &expected, &next, &new_files)?.then_some(joined))
 }
 
-pub(super) fn busy() -> Error {
-    Error::new(
-        ErrorKind::Conflict,
-        "other agents change the store again and again; try later",
-    )
-}
-
 fn created_files(manifest: &Manifest) -> Vec<String> {
     vec![
         manifest.current_snapshot.clone(),
         manifest.active_ops.clone(),
     ]
-}
-
-/// The manifest, and what it is known by in a swap; `None` where there is none.
-pub(super) fn read_version(backend: &dyn Backend) -> Result<Option<(Manifest, Version)>> {
-    let (bytes, version) = match backend.read_version(paths::MANIFEST) {
-        Ok(found) => found,
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(error),
-    };
-    let manifest = manifest::decode(&bytes)
-        .map_err(|error| error.at_path(format!("{}/{}", backend.location(), paths::MANIFEST)))?;
-    named_paths(&manifest).try_for_each(paths::validate_store_path)?;
-    Ok(Some((manifest, version)))
-}
-
-/// Replaces the manifest, if it is still the one that was `expected`; otherwise removes `new_files`, which nothing names then.
-///
-/// # Errors
-///
-/// When it is not known whether it was replaced, or nothing can be: then nothing is removed, since a manifest may name it.
-pub(super) fn swap(
-    backend: &dyn Backend,
-    expected: &Expected,
-    next: &Manifest,
-    new_files: &[String],
-) -> Result<bool> {
-    match backend.put_if(paths::MANIFEST, &manifest::encode(next), expected) {
-        Ok(()) => Ok(true),
-        Err(error) if error.kind() == ErrorKind::Conflict => {
-            discard_all(backend, new_files);
-            Ok(false)
-        }
-        Err(error) => Err(error),
-    }
 }
 
 /// Whether the snapshot has stamps and nothing but agents has written since.
@@ -388,236 +342,5 @@ pub(super) fn replace_log(
     } else {
         ours.agents.push(next);
         ours.agents.sort_by(|one, other| one.id.cmp(&other.id));
-    }
-}
-
-/// Makes a manifest that has been changed a new one.
-pub(super) fn finish(manifest: &mut Manifest) {
-    let Some(ours) = manifest.ours.as_mut() else {
-        return;
-    };
-    ours.generation += 1;
-    ours.nonce = nonce();
-    let logs: Vec<(String, String)> = ours
-        .agents
-        .iter()
-        .filter_map(|facts| Some((facts.id.clone(), facts.log.clone()?)))
-        .collect();
-    manifest.active_agent_ops = (!logs.is_empty()).then_some(logs);
-}
-
-/// A manifest with everything in its snapshot and every log sealed, and the files that were made for it: with stamps, as the first agent needs it, or without, as a
-/// single writer does. Nobody writes to the store meanwhile.
-pub(crate) fn fold_all<T: Document>(
-    backend: &dyn Backend,
-    mut loaded: Loaded<T>,
-    stamps: bool,
-) -> Result<(Manifest, Vec<String>)> {
-    let old = &loaded.manifest;
-    let now = time::format_timestamp(time::now());
-    let mut ours = old.ours.clone().unwrap_or_default();
-    let damage = &loaded.damage;
-    let mut seal =
-        |log: &str, position: &Position, first: u64, agent: Option<&str>| -> Result<()> {
-            let mut damage = damage.iter().filter(|damage| damage.log == log);
-            let is_damaged = damage.any(|damage| damage.damage.kind == DamageKind::Damaged);
-            settle_log(backend, log, position, is_damaged)?;
-            if position.next_seq > first {
-                ours.sealed.push(SealedLog {
-                    path: log.to_owned(),
-                    bytes: position.offset,
-                    seq: first,
-                    ops: position.next_seq - first,
-                    sealed_at: now.clone(),
-                    agent: agent.map(str::to_owned),
-                });
-            }
-            Ok(())
-        };
-    if paths::parse_agent_ops(&old.active_ops).is_none() {
-        let first = old.ours.as_ref().map_or(0, |ours| ours.log_seq);
-        loaded.position.offset = loaded.outcome.end;
-        seal(&old.active_ops, &loaded.position, first, None)?;
-    }
-    for (agent, position) in &loaded.others {
-        let first = old.agent(agent).map_or(0, |facts| facts.seq);
-        if !position.log.is_empty() {
-            seal(&position.log, position, first, Some(agent))?;
-        }
-    }
-    for damage in &loaded.damage {
-        keep_damaged_bytes(backend, &damage.log, std::slice::from_ref(&damage.damage))?;
-    }
-    loaded.state.settle();
-    let documents = loaded.state.freeze();
-    let count = documents.len() as u64;
-    let clocks = loaded.others.values().map(|position| position.clock);
-    ours.clock = ours.clock.max(clocks.max().unwrap_or(0));
-    fold_agents(&mut ours, &loaded.others, &now);
-    let before = paths::parse_snapshot(&old.current_snapshot);
-    let before = before.max(Garbage::list(backend)?.newest());
-    let residency = Residency::Memory;
-    let snapshot = write_snapshot(backend, before, old.version, residency, documents.iter())?;
-    let mut new_files = vec![snapshot.name.clone()];
-    new_files.extend(paths::stamps_of(&snapshot.name).filter(|_| stamps));
-    let made = (|| {
-        ours.stamps = None;
-        if stamps {
-            // A document's place among those from before there were agents is its number.
-            let orders = (1..=count).map(|number| Order {
-                stamp: Stamp::default(),
-                born: Stamp {
-                    clock: number,
-                    ..Stamp::default()
-                },
-            });
-            let stamps = Stamps {
-                documents: orders.collect(),
-                deleted: Vec::new(),
-            };
-            ours.stamps = Some(write_stamps(backend, &snapshot.name, &stamps)?);
-            ours.clock = ours.clock.max(count);
-        }
-        let before = paths::parse_ops(&old.active_ops);
-        let before = before.max(paths::parse_snapshot(&snapshot.name));
-        create_log(backend, before).map(|(name, _log)| name)
-    })();
-    let active_ops = made.inspect_err(|_| discard_all(backend, &new_files))?;
-    new_files.push(active_ops.clone());
-    ours.log_seq = loaded.position.next_seq.max(ours.log_seq);
-    if stamps || old.is_shared() {
-        ours.undo_floor = ours.log_seq;
-    }
-    ours.bar_undo_of_agents();
-    ours.snapshot = snapshot.facts;
-    let mut next = Manifest {
-        current_snapshot: snapshot.name,
-        active_ops,
-        stats: Stats {
-            active_records: count,
-            last_checkpoint: now,
-            ..old.stats.clone()
-        },
-        ours: Some(ours),
-        ..old.clone()
-    };
-    finish(&mut next);
-    Ok((next, new_files))
-}
-
-/// Makes sure that what is about to be sealed is there after a power cut, though its writer may have been killed before its sync. What lies behind it is cut off, but in a log that is
-/// damaged: it may be what tells the damage from a torn write, until a manifest says how much of the log counts.
-pub(super) fn settle_log(
-    backend: &dyn Backend,
-    log: &str,
-    position: &Position,
-    is_damaged: bool,
-) -> Result<()> {
-    let end = if is_damaged {
-        backend.open(log)?.size()?
-    } else {
-        position.offset
-    };
-    backend.open_log(log, position.group.offset, end).map(drop)
-}
-
-/// All agents have everything in the snapshot, and no log.
-fn fold_agents(ours: &mut Ours, others: &Others, now: &str) {
-    for (agent, position) in others {
-        let clock = ours.clock;
-        let mut known = ours.agents.iter_mut();
-        let facts = if let Some(facts) = known.find(|facts| *facts.id == **agent) {
-            facts
-        } else {
-            ours.agents.push(AgentFacts {
-                id: agent.to_string(),
-                seen: now.to_owned(),
-                ..AgentFacts::default()
-            });
-            ours.agents.last_mut().expect("one was just added")
-        };
-        *facts = AgentFacts {
-            clock,
-            log: None,
-            seq: position.next_seq,
-            folded: position.next_seq,
-            folded_clock: position.clock,
-            offset: 0,
-            ..facts.clone()
-        };
-    }
-}
-
-/// Whether a file that no manifest names may be removed: an agent's log that holds something is kept, whoever's it is.
-pub(crate) fn may_go(backend: &dyn Backend, name: &str) -> bool {
-    if paths::parse_agent_ops(name).is_none() {
-        return true;
-    }
-    let is_blank = || -> Result<bool> {
-        let log = backend.open(name)?;
-        Ok(Lines::new(&*log, 0).next()?.is_none())
-    };
-    match is_blank() {
-        Ok(true) => true,
-        Ok(false) => {
-            tracing::warn!(
-                name,
-                "an agent's log that the manifest does not name holds operations; it is kept, and not read"
-            );
-            false
-        }
-        Err(_) => false,
-    }
-}
-
-/// What the manifest `before` names and the one `after` it does not.
-pub(crate) fn no_longer_named(before: &Manifest, after: &Manifest) -> Vec<String> {
-    let after: BTreeSet<&str> = named_paths(after).collect();
-    let gone = named_paths(before).filter(|name| !after.contains(name));
-    let stamps = paths::stamps_of(&before.current_snapshot);
-    gone.map(str::to_owned).chain(stamps).collect()
-}
-
-/// The store's own files before a swap of the snapshot: what of them the new manifest does not name was made for a manifest that can no longer come.
-pub(super) struct Garbage(Vec<String>);
-
-impl Garbage {
-    pub(super) fn list(backend: &dyn Backend) -> Result<Self> {
-        let mut names = Vec::new();
-        for prefix in [paths::SNAPSHOTS, paths::OPS, paths::ARCHIVE] {
-            names.extend(backend.list(prefix)?.into_iter().map(|object| object.name));
-        }
-        names.retain(|name| {
-            paths::parse_snapshot(name).is_some()
-                || paths::parse_stamps(name).is_some()
-                || paths::parse_index(name).is_some()
-                || paths::parse_ops(name).is_some()
-                || paths::parse_agent_ops(name).is_some()
-                || paths::parse_archive(name).is_some_and(|(_, merged)| merged.is_some())
-                || paths::is_temporary(name)
-        });
-        Ok(Self(names))
-    }
-
-    /// The greatest number in a name.
-    pub(super) fn newest(&self) -> Option<u64> {
-        let numbers = self.0.iter().filter_map(|name| {
-            let log = || paths::parse_ops(name).or_else(|| Some(paths::parse_agent_ops(name)?.1));
-            let archive = || paths::parse_archive(name)?.1;
-            paths::parse_snapshot(name).or_else(log).or_else(archive)
-        });
-        numbers.max()
-    }
-
-    /// Removes what `manifest`, which is in place with a snapshot of its own, does not name: whoever made those files did so for another snapshot, and finds its swap lost.
-    pub(super) fn remove(self, backend: &dyn Backend, manifest: &Manifest) {
-        let stamps = paths::stamps_of(&manifest.current_snapshot);
-        let named: BTreeSet<&str> = named_paths(manifest).chain(stamps.as_deref()).collect();
-        let unnamed: Vec<String> = self
-            .0
-            .into_iter()
-            .filter(|name| !named.contains(&**name) && may_go(backend, name))
-            .collect();
-        discard_all(backend, &unnamed);
     }
 }

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::Others;
-use super::join::{Garbage, settle_log};
+use super::fold::settle_log;
+use super::garbage::Garbage;
 use crate::backend::Backend;
 use crate::checkpoint::{Cut, NewSnapshot};
 use crate::document::Document;
