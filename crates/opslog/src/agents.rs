@@ -99,12 +99,15 @@ fn read_agent(
     sink: &mut dyn FnMut(&LogLine<'_>) -> Result<()>,
 ) -> Result<Option<Read>> {
     let log = facts.log.as_deref().unwrap_or_default();
+    if let Some(from) = from
+        && from.log == log
+        && from.offset > 0
+    {
+        return read_on(backend, from.clone(), sink);
+    }
     let mut position = match from {
         // An agent may have come, written, and gone again, all folded, since it was looked at.
         Some(from) if from.log == log && (!log.is_empty() || from.next_seq >= facts.folded) => {
-            if !log.is_empty() && !from.still_holds(backend)? {
-                return Ok(None);
-            }
             from.clone()
         }
         Some(from) => match pass_replaced_logs(backend, manifest, facts, from, sink)? {
@@ -158,6 +161,21 @@ fn read_agent(
     read.damage = LogDamage::all(log, &outcome);
     read.position = position;
     Ok(still_there.then_some(read))
+}
+
+/// Reads what came in a log since it was read up to `position`.
+fn read_on(
+    backend: &dyn Backend,
+    mut position: Position,
+    sink: &mut dyn FnMut(&LogLine<'_>) -> Result<()>,
+) -> Result<Option<Read>> {
+    let outcome = position
+        .read_on(&*backend.open(&position.log)?, sink)
+        .map_err(|error| error.at_path(&position.log))?;
+    Ok(outcome.map(|outcome| Read {
+        damage: LogDamage::all(&position.log, &outcome),
+        position,
+    }))
 }
 
 /// Reads what was left of a log that its agent has replaced; the answer is the beginning of the agent's present log.

@@ -8,7 +8,7 @@ use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use crate::backend::{Backend, Object};
+use crate::backend::Object;
 use crate::document::{Document, Json, Stored};
 use crate::engine::{Engine, lock};
 use crate::format::manifest::Manifest;
@@ -16,7 +16,7 @@ use crate::format::op_line;
 use crate::history::kept_logs;
 use crate::op::{Cursor, Operation, Place, Since};
 use crate::open::{load_all, load_consistent, read_manifest};
-use crate::oplog::{self, LogLine, Start};
+use crate::oplog::{self, LogLine, Outcome, Start};
 use crate::pieces::fill;
 use crate::replay::replay;
 use crate::{Error, ErrorKind, Result, time};
@@ -51,7 +51,7 @@ pub(crate) struct Position {
     last_time: Option<String>,
     /// The last operation read of the logs before.
     passed: Option<Place>,
-    /// The size of the log when there was nothing but padding behind `offset`.
+    /// The size of the log when there was nothing but padding behind `offset`: up to a megabyte, which need not be read again.
     blank_to: Option<u64>,
     /// The greatest clock read.
     pub(crate) clock: u64,
@@ -122,12 +122,72 @@ impl Position {
         }
     }
 
-    /// Whether the log goes on with blank lines.
-    fn is_before_padding(&self, log: &dyn Object) -> Result<bool> {
-        let mut next = [0; 2];
-        let read = fill(log, self.offset, &mut next, 0)?;
-        // The last line's own newline, and what follows.
-        Ok(next.iter().take(read).all(|byte| *byte == b'\n'))
+    /// Hands the lines behind it in `log`, which is its log, to `sink`, and moves behind them. `None` when the last line that was read is not there any more.
+    pub(crate) fn read_on(
+        &mut self,
+        log: &dyn Object,
+        sink: &mut dyn FnMut(&LogLine<'_>) -> Result<()>,
+    ) -> Result<Option<Outcome>> {
+        let size = log.size()?;
+        let next = self.next_seq;
+        let has_grown = match self.look_behind(log)? {
+            Behind::AnotherLine => return Ok(None),
+            Behind::Nothing if self.blank_to == Some(size) => {
+                let outcome = Outcome::empty(next, 0);
+                return Ok(Some(Outcome {
+                    end: self.offset,
+                    ..outcome
+                }));
+            }
+            Behind::Nothing | Behind::Something => self.blank_to != Some(size),
+        };
+        let start = Start {
+            position: self.offset,
+            seq: Some(next),
+        };
+        let mut pass = |line: &LogLine<'_>| {
+            if line.seq >= next {
+                sink(line)?;
+            }
+            self.pass(line);
+            Ok(())
+        };
+        // In padding only opslog writes, line after line; the reference makes the file longer.
+        let outcome = if has_grown {
+            oplog::read(log, start, &mut pass)?
+        } else {
+            oplog::read_until_padding(log, start, &mut pass)?
+        };
+        self.offset = outcome.end;
+        self.blank_to = outcome.damage.is_empty().then_some(size);
+        Ok(Some(outcome))
+    }
+
+    /// Looks at the last line, and at the bytes that follow it.
+    fn look_behind(&self, log: &dyn Object) -> Result<Behind> {
+        // The last line's newline may come first.
+        const FOLLOWING: usize = 2;
+        let (offset, line) = match &self.last {
+            Some(last) => (last.offset, &*last.bytes),
+            None => (self.offset, &[][..]),
+        };
+        let known = usize::try_from(self.offset - offset).unwrap_or(line.len());
+        let mut bytes = vec![0; known + FOLLOWING];
+        let read = fill(log, offset, &mut bytes, 0)?;
+        bytes.truncate(read);
+        let Some(found) = bytes.get(..line.len()) else {
+            return Ok(Behind::AnotherLine);
+        };
+        if op_line::body(found) != op_line::body(line) {
+            return Ok(Behind::AnotherLine);
+        }
+        let following = bytes.get(line.len()..).unwrap_or_default();
+        let is_blank = following.iter().all(|byte| *byte == b'\n');
+        Ok(if is_blank {
+            Behind::Nothing
+        } else {
+            Behind::Something
+        })
     }
 
     /// Moves behind `line`. Called for every line of a log that is replayed, so it only copies: no allocation, and no checksum until one is asked for.
@@ -167,16 +227,15 @@ impl Position {
         let time = self.last_time.as_deref().and_then(time::parse_timestamp);
         time.map_or(0, jiff::Timestamp::as_millisecond)
     }
+}
 
-    /// Whether the last line read is still where it was.
-    pub(crate) fn still_holds(&self, backend: &dyn Backend) -> Result<bool> {
-        let Some(last) = &self.last else {
-            return Ok(true);
-        };
-        let mut bytes = vec![0; last.bytes.len()];
-        let read = backend.read_at(&self.log, last.offset, &mut bytes)?;
-        Ok(read == bytes.len() && op_line::body(&bytes) == op_line::body(&last.bytes))
-    }
+/// What a reader finds at the place that it has come to.
+enum Behind {
+    /// The last line that was read is not there any more.
+    AnotherLine,
+    /// Padding, or the end of the log.
+    Nothing,
+    Something,
 }
 
 /// What a look at the log found.
@@ -243,41 +302,29 @@ impl<T: Document> Engine<T> {
         if manifest.active_ops != position.log {
             return self.follow_checkpoint(position, manifest);
         }
-        if !position.still_holds(backend)? {
-            return Ok(Look::Gone);
-        }
-        self.read_on(position).map(Look::New)
+        self.read_on(position)
     }
 
     /// Applies the lines behind `position`.
-    fn read_on(&self, position: &mut Position) -> Result<Vec<Operation>> {
+    fn read_on(&self, position: &mut Position) -> Result<Look> {
         let log = self.backend.open(&position.log)?;
-        let size = log.size()?;
-        // Of up to a megabyte of padding only the beginning is looked at again: opslog writes there, and the reference makes the file longer.
-        if position.blank_to == Some(size) && position.is_before_padding(&*log)? {
-            return Ok(Vec::new());
-        }
-        let start = Start {
-            position: position.offset,
-            seq: Some(position.next_seq),
-        };
         let mut operations = Vec::new();
-        let from = position.next_seq;
-        let outcome = oplog::read(&*log, start, &mut |line| {
-            if line.seq >= from {
-                operations.push(Operation::from_line(line)?);
-            }
-            position.pass(line);
+        let outcome = position.read_on(&*log, &mut |line| {
+            operations.push(Operation::from_line(line)?);
             Ok(())
         })?;
-        let is_blank = outcome.count == 0 && outcome.damage.is_empty();
-        position.blank_to = is_blank.then_some(size);
+        if outcome.is_none() {
+            return Ok(Look::Gone);
+        }
+        if operations.is_empty() {
+            return Ok(Look::New(operations));
+        }
         self.apply(&operations)?;
         let mut writer = lock(&self.writer);
         writer.ops_since_checkpoint += operations.len() as u64;
         writer.next_seq = position.next_seq;
         writer.end = position.offset;
-        Ok(operations)
+        Ok(Look::New(operations))
     }
 
     /// Makes what came visible, all at once.

@@ -5,6 +5,7 @@
 )]
 
 use std::collections::HashSet;
+use std::io::Write as _;
 use std::time::Duration;
 
 use opslog::backend::Backend as _;
@@ -434,6 +435,31 @@ fn a_reader_that_found_nothing_sees_what_comes_then() {
             assert!(reader.tail().unwrap().rewound);
             assert_eq!(reader.get("b").unwrap().unwrap()["n"], n - 1);
         }
+    }
+}
+
+/// The npm package knows nothing of padding, and writes behind it.
+#[test]
+fn a_reader_that_has_seen_padding_sees_what_is_appended_behind_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let writer: Store<Value> = Store::open(directory.path()).unwrap();
+    writer.set("a", &json!({"n": 0})).unwrap();
+    let reader: Store<Value> = Store::builder()
+        .read_only(true)
+        .open(directory.path())
+        .unwrap();
+    assert!(reader.tail().unwrap().operations.is_empty());
+    let mut logs = std::fs::read_dir(directory.path().join("ops")).unwrap();
+    let log = logs.next().unwrap().unwrap().path();
+    let mut file = std::fs::File::options().append(true).open(log).unwrap();
+    for n in 0..3 {
+        let line = json!({
+            "ts": "2026-01-01T00:00:00.000Z", "op": "set", "id": "b", "data": {"n": n}, "prev": null,
+        });
+        file.write_all(format!("{line}\n").as_bytes()).unwrap();
+        assert_eq!(reader.tail().unwrap().operations.len(), 1);
+        assert_eq!(reader.get("b").unwrap().unwrap()["n"], n);
+        assert!(reader.tail().unwrap().operations.is_empty());
     }
 }
 

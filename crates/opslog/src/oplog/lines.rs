@@ -6,6 +6,8 @@ use crate::backend::Object;
 const PIECE: usize = 1 << 20;
 /// Most logs are short, and a megabyte of zeros costs more than reading them.
 const FIRST_PIECE: usize = 16 << 10;
+/// So many blank lines one after the other are padding.
+const PADDING: usize = 4 << 10;
 
 /// Reads lines one after the other from `position` on.
 pub(crate) struct Lines<'o> {
@@ -17,6 +19,8 @@ pub(crate) struct Lines<'o> {
     /// Offset in the file of `buffer[0]`.
     base: u64,
     at_end: bool,
+    /// Whether padding ends the lines as the end of the file does.
+    until_padding: bool,
 }
 
 /// A line and where it is.
@@ -50,18 +54,40 @@ impl<'o> Lines<'o> {
             filled: 0,
             base: position,
             at_end: false,
+            until_padding: false,
         }
     }
 
-    /// The next line that is not empty; `None` at the end of the file.
+    /// As `new`, for a file that has nothing behind its first padding.
+    pub(crate) fn until_padding(object: &'o dyn Object, position: u64) -> Self {
+        Self {
+            until_padding: true,
+            ..Self::new(object, position)
+        }
+    }
+
+    /// Goes on at `position`.
+    pub(crate) fn go_to(&mut self, position: u64) {
+        let until_padding = self.until_padding;
+        *self = Self {
+            until_padding,
+            ..Self::new(self.object, position)
+        };
+    }
+
+    /// The next line that is not empty; `None` at the end.
     pub(crate) fn next(&mut self) -> Result<Option<Line<'_>>> {
         let mut searched = self.start;
         loop {
             if searched == self.start {
                 // The padding of a log is one long run of newlines: passed over at once, not line by line.
                 let unread = self.buffer.get(self.start..self.filled).unwrap_or_default();
-                self.start += unread.iter().take_while(|byte| **byte == b'\n').count();
+                let blank = unread.iter().take_while(|byte| **byte == b'\n').count();
+                self.start += blank;
                 searched = self.start;
+                if self.until_padding && blank >= PADDING {
+                    return Ok(None);
+                }
             }
             let unsearched = self.buffer.get(searched..self.filled).unwrap_or_default();
             if let Some(found) = memchr::memchr(b'\n', unsearched) {
@@ -102,8 +128,11 @@ impl<'o> Lines<'o> {
         if self.buffer.is_empty() {
             self.buffer = vec![0; FIRST_PIECE];
         } else if was_full && self.buffer.len() - self.filled < PIECE / 2 {
-            // A line longer than the buffer doubles it; else this happens once.
-            self.buffer.resize((self.buffer.len() * 2).max(PIECE), 0);
+            // A line longer than the buffer doubles it; else this happens a few times.
+            self.buffer.resize(
+                (self.buffer.len() * 2).max(PIECE.min(self.buffer.len() * 4)),
+                0,
+            );
         }
         let free = self.buffer.get_mut(self.filled..).unwrap_or_default();
         let read = self.object.read_at(self.base + self.filled as u64, free)?;

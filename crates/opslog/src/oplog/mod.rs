@@ -9,7 +9,7 @@ pub(crate) use backward::Backward;
 pub(crate) use lines::Lines;
 pub(crate) use rot::{SEARCHED_MAX, flipped_bit};
 pub use tail::DamageKind;
-pub(crate) use tail::{Damage, Outcome, Start, read, read_sealed};
+pub(crate) use tail::{Damage, Outcome, Start, read, read_sealed, read_until_padding};
 
 use crate::format::op_line::OpLine;
 

@@ -99,7 +99,26 @@ pub(crate) fn read(
     start: Start,
     sink: &mut dyn FnMut(&LogLine<'_>) -> Result<()>,
 ) -> Result<Outcome> {
-    run(object, Judge::new(start), start.position, sink)
+    run(
+        object,
+        Lines::new(object, start.position),
+        Judge::new(start),
+        sink,
+    )
+}
+
+/// As [`read`], of a log that has only lines without a gap behind `start`, and then padding, which is not read.
+///
+/// # Errors
+///
+/// As for `read`.
+pub(crate) fn read_until_padding(
+    object: &dyn Object,
+    start: Start,
+    sink: &mut dyn FnMut(&LogLine<'_>) -> Result<()>,
+) -> Result<Outcome> {
+    let lines = Lines::until_padding(object, start.position);
+    run(object, lines, Judge::new(start), sink)
 }
 
 /// As [`read`], for a log that was closed or replaced: all of it had been synced, so nothing in it is torn.
@@ -120,14 +139,18 @@ pub(crate) fn read_sealed(
         sealed: true,
         ..Judge::new(start)
     };
-    run(object, judge, start.position, sink)
+    run(object, Lines::new(object, start.position), judge, sink)
 }
 
 /// How often a place that looks damaged is read again.
 const READS_AGAIN: u32 = 8;
 
-fn run(object: &dyn Object, mut judge: Judge, position: u64, sink: Sink<'_>) -> Result<Outcome> {
-    let mut lines = Lines::new(object, position);
+fn run(
+    object: &dyn Object,
+    mut lines: Lines<'_>,
+    mut judge: Judge,
+    sink: Sink<'_>,
+) -> Result<Outcome> {
     let mut read_again = (0, 0);
     loop {
         let Some(line) = lines.next()? else {
@@ -160,7 +183,7 @@ fn run(object: &dyn Object, mut judge: Judge, position: u64, sink: Sink<'_>) -> 
             read_again = (spot, times + 1);
             std::thread::yield_now();
             judge.back_to_spot();
-            lines = Lines::new(object, spot);
+            lines.go_to(spot);
             continue;
         }
         let end = line.end();
