@@ -69,7 +69,7 @@ export interface StoreOptions {
   agentId?: string;
   /**
    * `immediate` (default): a write has ended when it is on stable storage; calls that are not awaited share a sync. `group`: when it is in the
-   * buffer, which is flushed after `groupCommitSize` writes (that one waits) or `groupCommitMs`. `async`: the same, and no write waits.
+   * buffer, which is flushed after `groupCommitSize` writes or `groupCommitMs`. `async`: the same, and no write waits.
    */
   writeMode?: "immediate" | "group" | "async";
   /** Writes that fill the buffer (default: 50). */

@@ -30,6 +30,8 @@ use crate::{Error, ErrorKind, Result, time};
 const GATHER_TIME: Duration = Duration::from_micros(80);
 /// Bytes that wait for the disk before a writer in `Async` or `Group` mode has to wait too.
 const QUEUE_LIMIT: usize = 16 << 20;
+/// In `Group` mode a writer waits for the disk when so many times `size` operations wait for it.
+const GROUPS_AHEAD: u64 = 4;
 /// Bytes after which a group that waits for the disk is full, and the next one is begun.
 const GROUP_LIMIT: usize = 4 << 20;
 
@@ -124,22 +126,25 @@ impl<T: Document> Engine<T> {
                 outcome.get().cloned().unwrap_or(Ok(()))?;
             }
             WriteMode::Group { size, interval } => {
-                if writer.queued_ops() >= size as u64 {
+                if writer.queued_ops() >= GROUPS_AHEAD.saturating_mul(size as u64) {
                     writer = self.wait_noting_failure(writer, &outcome);
                 } else {
-                    self.background.flush_within(interval);
+                    self.flush_soon(&writer, size, interval);
                 }
             }
-            WriteMode::Async { size, interval } => {
-                if writer.queued_ops() >= size as u64 {
-                    self.background.flush_now();
-                } else {
-                    self.background.flush_within(interval);
-                }
-            }
+            WriteMode::Async { size, interval } => self.flush_soon(&writer, size, interval),
         }
         self.checkpoint_if_due(writer);
         Ok(())
+    }
+
+    /// Has the store's thread write what is queued: now, if it is as much as `size` operations.
+    fn flush_soon(&self, writer: &Writer<T>, size: usize, interval: Duration) {
+        if writer.queued_ops() >= size as u64 {
+            self.background.flush_now();
+        } else {
+            self.background.flush_within(interval);
+        }
     }
 
     /// As [`commit`](Self::commit) in `Immediate` mode, whatever the mode, with the lock held throughout: when it fails it leaves no trace. The writer must be quiet.

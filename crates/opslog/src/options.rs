@@ -14,7 +14,7 @@ type Failure = Box<dyn std::error::Error + Send + Sync>;
 /// |---|---|---|---|
 /// | `Immediate` | after the operation is on stable storage | nothing | nothing |
 /// | `Group` | when the operation is in the log's buffer and visible | at most the last `interval` | the same |
-/// | `Async` | as `Group`, and never waits for the disk unless the buffer is full | what was not flushed | the same |
+/// | `Async` | as `Group`, however far the disk is behind, up to 16 MiB | what was not flushed | the same |
 ///
 /// What was lost is always the newest: the surviving operations are a prefix, and no batch is cut.
 ///
@@ -31,18 +31,19 @@ pub enum WriteMode {
     /// Each write waits for its sync; concurrent writers share one.
     #[default]
     Immediate,
-    /// Writes are flushed together: after `size` operations (that caller waits), or after `interval`.
+    /// Writes are flushed together, in the background: after `size` operations, or after `interval`. When the disk cannot keep up, and four times as many
+    /// wait for it, the caller waits too.
     Group {
-        /// Operations that fill the buffer.
+        /// Operations that are written together.
         size: usize,
-        /// The longest time that an operation stays in it.
+        /// The longest time that an operation waits for others.
         interval: Duration,
     },
-    /// Writes are flushed in the background, after `size` operations or `interval`.
+    /// As `Group`, but a caller waits for the disk only when 16 MiB wait for it.
     Async {
         /// Operations that wake the background flush.
         size: usize,
-        /// The longest time that an operation waits for it.
+        /// The longest time that an operation waits for others.
         interval: Duration,
     },
 }

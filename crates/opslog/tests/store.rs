@@ -6,14 +6,23 @@
 
 use std::collections::HashSet;
 use std::io::Write as _;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex};
+use std::thread;
 use std::time::Duration;
 
-use opslog::backend::Backend as _;
+use opslog::backend::{Backend as _, SimulatedDisk};
 use opslog::{
-    CheckpointMode, DamageKind, ErrorKind, MemoryBackend, Retention, Since, Store, UndoMode,
-    WriteMode,
+    CheckpointMode, DamageKind, ErrorKind, FsBackend, MemoryBackend, Retention, Since, Store,
+    UndoMode, WriteMode,
 };
 use serde_json::{Value, json};
+
+#[path = "crash/watched.rs"]
+#[allow(dead_code, reason = "some of it is for tests/crash.rs")]
+mod watched;
+
+use watched::Watched;
 
 fn ids(store: &Store) -> String {
     let entries = store.entries().unwrap();
@@ -438,6 +447,52 @@ fn a_reader_that_found_nothing_sees_what_comes_then() {
     }
 }
 
+/// While the disk is busy a writer in `Group` mode goes on, but not for ever.
+#[test]
+fn a_writer_in_group_mode_is_a_few_groups_ahead_of_the_disk_at_most() {
+    const SIZE: usize = 2;
+    let is_busy = Arc::new((Mutex::new(false), Condvar::new()));
+    let set_busy = |busy| {
+        *is_busy.0.lock().unwrap() = busy;
+        is_busy.1.notify_all();
+    };
+    let disk = SimulatedDisk::new();
+    let wait = Arc::clone(&is_busy);
+    let watched = Watched::new(disk.clone(), move |_, _| {
+        let busy = wait.0.lock().unwrap();
+        drop(wait.1.wait_while(busy, |busy| *busy).unwrap());
+    });
+    let store: Store = Store::builder()
+        .write_mode(WriteMode::Group {
+            size: SIZE,
+            interval: Duration::from_hours(1),
+        })
+        .open_backend(FsBackend::on(Arc::new(watched), "/store"))
+        .unwrap();
+    set_busy(true);
+    let accepted = AtomicUsize::new(0);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            for n in 0..50 {
+                store.set(&n.to_string(), &json!({})).unwrap();
+                accepted.store(n + 1, Ordering::SeqCst);
+            }
+        });
+        while accepted.load(Ordering::SeqCst) < 4 * SIZE - 1 {
+            thread::yield_now();
+        }
+        thread::sleep(Duration::from_millis(20));
+        let ahead = accepted.load(Ordering::SeqCst);
+        set_busy(false);
+        // As many may be on their way as wait.
+        assert!(ahead < 2 * 4 * SIZE, "{ahead} operations ahead");
+    });
+    store.flush().unwrap();
+    let killed = FsBackend::on(Arc::new(disk.killed()), "/store");
+    let reopened: Store = Store::builder().open_backend(killed).unwrap();
+    assert_eq!(reopened.count().unwrap(), 50);
+}
+
 /// The npm package knows nothing of padding, and writes behind it.
 #[test]
 fn a_reader_that_has_seen_padding_sees_what_is_appended_behind_it() {
@@ -497,7 +552,7 @@ fn threads_write_and_read_at_once() {
         .checkpoint_threshold(200)
         .open(directory.path())
         .unwrap();
-    std::thread::scope(|scope| {
+    thread::scope(|scope| {
         for thread in 0..8 {
             let store = store.clone();
             scope.spawn(move || {
@@ -681,7 +736,7 @@ fn a_reader_beside_a_busy_writer_never_takes_what_is_being_written_for_damage() 
         .unwrap();
     writer.set("first", &json!({})).unwrap();
     let busy = std::sync::atomic::AtomicBool::new(true);
-    std::thread::scope(|scope| {
+    thread::scope(|scope| {
         scope.spawn(|| {
             let text = "x".repeat(1000);
             for n in 1..300 {
