@@ -12,7 +12,7 @@ use crate::format::manifest::{FileFacts, Manifest};
 use crate::format::{json, snapshot};
 use crate::options::{Options, Residency};
 use crate::pieces::{Pieces, fill};
-use crate::state::{IdHasher, State};
+use crate::state::{GROUP, IdHasher, State};
 use crate::{Error, Result};
 
 /// What is known of a snapshot before it is read.
@@ -140,8 +140,14 @@ fn load_resident<T: Send + Sync>(
         |number, buffer| snapshot.read_piece(number, buffer),
         |piece: Piece<T>| {
             whole.add(&piece);
-            for (hash, document) in piece.documents {
-                state.put_new(hash, document);
+            let mut documents = piece.documents.into_iter();
+            while let group = documents.as_slice()
+                && !group.is_empty()
+            {
+                state.fetch(group.iter().take(GROUP).map(|(hash, _)| *hash));
+                for (hash, document) in documents.by_ref().take(GROUP) {
+                    state.put_new(hash, document);
+                }
             }
             Ok(true)
         },

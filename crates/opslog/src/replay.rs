@@ -12,7 +12,7 @@ use crate::format::op_line::{self, OpKind, Prev};
 use crate::oplog::{self, LogLine, Outcome, Start};
 use crate::options::Options;
 use crate::pieces::{ALONE_BELOW, Pieces};
-use crate::state::{IdHasher, Lookup, State};
+use crate::state::{GROUP, IdHasher, Lookup, State};
 
 /// Whether a line of the log, which says what the document was before, is believed that there was one, where looking would need a read.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -149,6 +149,15 @@ enum Change<T> {
     Delete(Box<str>),
 }
 
+impl<T> Change<T> {
+    fn hash(&self) -> Option<u32> {
+        match self {
+            Self::Set(hash, _) => Some(*hash),
+            Self::Delete(_) => None,
+        }
+    }
+}
+
 /// Applies the writes before the last one, up to the first line that is not as it should be, to a `state` without a base. The threads that read do most of the
 /// work (1,000,000 operations: 1.2 s of CPU time), and share it.
 fn apply_writes<T: Send + Sync>(
@@ -169,9 +178,20 @@ fn apply_writes<T: Send + Sync>(
             ))
         },
         |entries: Vec<Option<Entry<T>>>| {
-            Ok(entries
-                .into_iter()
-                .all(|entry| entry.is_some_and(|entry| writes.add(entry))))
+            let mut entries = entries.into_iter();
+            while let group = entries.as_slice()
+                && !group.is_empty()
+            {
+                let group = group.iter().take(GROUP).flatten();
+                writes
+                    .state
+                    .fetch(group.filter_map(|entry| entry.change.hash()));
+                let mut group = entries.by_ref().take(GROUP);
+                if !group.all(|entry| entry.is_some_and(|entry| writes.add(entry))) {
+                    return Ok(false);
+                }
+            }
+            Ok(true)
         },
     )?;
     Ok(writes.applied)

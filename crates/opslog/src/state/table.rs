@@ -67,6 +67,12 @@ impl IdTable {
             .map(|entry| entry.slot)
     }
 
+    /// The slot in the first place where `hash` may be, if it has that hash.
+    pub(super) fn home(&self, hash: u32) -> Option<u32> {
+        let entry = self.at(hash as usize & self.mask());
+        (entry != Entry::FREE && entry.hash == hash).then_some(entry.slot)
+    }
+
     /// Enters a slot that is not there.
     pub(super) fn insert(&mut self, hash: u32, slot: u32) {
         if (self.len + 1) * 4 > self.entries.len() * 3 {
