@@ -3,6 +3,7 @@
 //! Not stores: nothing here checks, recovers or can be read back. The lines appended are the reference's operations of the same documents,
 //! the files read are opslog's.
 
+use std::collections::HashMap;
 use std::fs::{File, OpenOptions};
 use std::hash::BuildHasher;
 use std::hint::black_box;
@@ -30,18 +31,41 @@ const BUFFER: usize = 64 << 10;
 pub(crate) fn op_lines(documents: &[(String, Task)]) -> Result<Vec<Vec<u8>>> {
     let line = |(id, task): &(String, Task)| {
         let mut line = Vec::new();
-        encode(id, task, &mut line)?;
+        encode(id, task, &mut line, &mut Kept::Nothing)?;
         Ok(line)
     };
     documents.iter().map(line).collect()
 }
 
-fn encode(id: &str, task: &Task, line: &mut Vec<u8>) -> Result<()> {
+/// What a loop that writes keeps of the documents.
+enum Kept {
+    Nothing,
+    /// Their text, by id.
+    All(HashMap<String, Box<str>>),
+}
+
+impl Kept {
+    fn new(keeps: bool) -> Self {
+        match keeps {
+            true => Self::All(HashMap::new()),
+            false => Self::Nothing,
+        }
+    }
+}
+
+fn encode(id: &str, task: &Task, line: &mut Vec<u8>, kept: &mut Kept) -> Result<()> {
     write!(
         line,
         r#"{{"ts":"2026-11-21T12:44:53.661Z","op":"set","id":"{id}","prev":null,"data":"#
     )?;
-    serde_json::to_writer(&mut *line, task)?;
+    match kept {
+        Kept::Nothing => serde_json::to_writer(&mut *line, task)?,
+        Kept::All(documents) => {
+            let text = serde_json::to_string(task)?;
+            line.extend_from_slice(text.as_bytes());
+            documents.insert(id.to_owned(), text.into_boxed_str());
+        }
+    }
     line.extend_from_slice(b"}\n");
     Ok(())
 }
@@ -97,21 +121,23 @@ pub(crate) fn file_of(path: &Path, size: usize) -> Result<File> {
     Ok(file)
 }
 
-/// P4: batches encoded, written in place in one call each, and synced.
+/// P4: batches encoded, written in place in one call each, and synced. With `keeps` the documents are then in memory, by id.
 pub(crate) fn append_batches(
     directory: &Path,
     documents: &[(String, Task)],
     batch: usize,
+    keeps: bool,
 ) -> Result<Elapsed> {
     let size = op_lines(documents)?.iter().map(Vec::len).sum();
     let file = file_of(&directory.join("batches"), size)?;
+    let mut kept = Kept::new(keeps);
     let stopwatch = Stopwatch::start();
     let mut end = 0;
     let mut bytes = Vec::new();
     for batch in documents.chunks(batch) {
         bytes.clear();
         for (id, task) in batch {
-            encode(id, task, &mut bytes)?;
+            encode(id, task, &mut bytes, &mut kept)?;
         }
         file.write_all_at(&bytes, end)?;
         file.sync_data()?;
@@ -120,16 +146,19 @@ pub(crate) fn append_batches(
     Ok(stopwatch.elapsed())
 }
 
-/// P3: each document encoded into a buffer of 64 KiB, which is written when full; the time until that is done, and until the file is synced.
+/// P3: each document encoded into a buffer of 64 KiB, which is written when full; the time until that is done, and until the file is synced. `keeps` as for
+/// [`append_batches`].
 pub(crate) fn append_buffered(
     directory: &Path,
     documents: &[(String, Task)],
+    keeps: bool,
 ) -> Result<(Elapsed, Elapsed)> {
     let mut file = File::create(directory.join("buffered"))?;
     let mut buffer = Vec::with_capacity(BUFFER + 1024);
+    let mut kept = Kept::new(keeps);
     let stopwatch = Stopwatch::start();
     for (id, task) in documents {
-        encode(id, task, &mut buffer)?;
+        encode(id, task, &mut buffer, &mut kept)?;
         if buffer.len() >= BUFFER {
             file.write_all(&buffer)?;
             buffer.clear();
@@ -174,7 +203,7 @@ pub(crate) fn append_by_leaders(
                     let mut line = Vec::new();
                     for (id, task) in documents {
                         line.clear();
-                        encode(id, task, &mut line)?;
+                        encode(id, task, &mut line, &mut Kept::Nothing)?;
                         commit(group, file, &line)?;
                     }
                     Ok(())

@@ -87,6 +87,7 @@ pub(super) const P3: Workload = Workload {
     subjects: &[
         "opslog",
         "limit",
+        "limit:keeping",
         "reference",
         "sqlite",
         "redb",
@@ -136,6 +137,7 @@ pub(super) const P4: Workload = Workload {
     subjects: &[
         "opslog",
         "limit",
+        "limit:keeping",
         "reference",
         "sqlite",
         "redb",
@@ -181,8 +183,9 @@ fn buffered_sets(case: &Case) -> Result<Outcome> {
             ..case.clone()
         };
         fs::create_dir_all(&part.directory)?;
-        if case.subject == "limit" {
-            let (accepted, durable) = limit::append_buffered(&part.directory, &documents)?;
+        if case.subject.starts_with("limit") {
+            let keeps = case.subject == "limit:keeping";
+            let (accepted, durable) = limit::append_buffered(&part.directory, &documents, keeps)?;
             outcome.rate(key, case.size.into(), accepted);
             outcome.rate(synced, case.size.into(), durable);
             continue;
@@ -208,8 +211,9 @@ fn buffered_sets(case: &Case) -> Result<Outcome> {
 fn batches(case: &Case) -> Result<Outcome> {
     let documents = tasks(case.before, case.size, 0);
     let mut outcome = Outcome::default();
-    if case.subject == "limit" {
-        let elapsed = limit::append_batches(&case.directory, &documents, BATCH)?;
+    if case.subject.starts_with("limit") {
+        let keeps = case.subject == "limit:keeping";
+        let elapsed = limit::append_batches(&case.directory, &documents, BATCH, keeps)?;
         outcome.rate("set", case.size.into(), elapsed);
         return Ok(outcome);
     }
