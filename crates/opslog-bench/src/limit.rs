@@ -46,9 +46,10 @@ enum Kept {
 
 impl Kept {
     fn new(keeps: bool) -> Self {
-        match keeps {
-            true => Self::All(HashMap::new()),
-            false => Self::Nothing,
+        if keeps {
+            Self::All(HashMap::new())
+        } else {
+            Self::Nothing
         }
     }
 }
