@@ -25,41 +25,14 @@ pub(crate) fn fold_all<T: Document>(
     mut loaded: Loaded<T>,
     stamps: bool,
 ) -> Result<(Manifest, Vec<String>)> {
-    let old = &loaded.manifest;
     let now = time::format_timestamp(time::now());
-    let mut ours = old.ours.clone().unwrap_or_default();
-    let damage = &loaded.damage;
-    let mut seal =
-        |log: &str, position: &Position, first: u64, agent: Option<&str>| -> Result<()> {
-            let mut damage = damage.iter().filter(|damage| damage.log == log);
-            let is_damaged = damage.any(|damage| damage.damage.kind == DamageKind::Damaged);
-            settle_log(backend, log, position, is_damaged)?;
-            if position.next_seq > first {
-                ours.sealed.push(SealedLog {
-                    path: log.to_owned(),
-                    bytes: position.offset,
-                    seq: first,
-                    ops: position.next_seq - first,
-                    sealed_at: now.clone(),
-                    agent: agent.map(str::to_owned),
-                });
-            }
-            Ok(())
-        };
-    if paths::parse_agent_ops(&old.active_ops).is_none() {
-        let first = old.ours.as_ref().map_or(0, |ours| ours.log_seq);
-        loaded.position.offset = loaded.outcome.end;
-        seal(&old.active_ops, &loaded.position, first, None)?;
-    }
-    for (agent, position) in &loaded.others {
-        let first = old.agent(agent).map_or(0, |facts| facts.seq);
-        if !position.log.is_empty() {
-            seal(&position.log, position, first, Some(agent))?;
-        }
-    }
+    let mut ours = loaded.manifest.ours.clone().unwrap_or_default();
+    loaded.position.offset = loaded.outcome.end;
+    seal_logs(backend, &loaded, &now, &mut ours)?;
     for damage in &loaded.damage {
         keep_damaged_bytes(backend, &damage.log, std::slice::from_ref(&damage.damage))?;
     }
+    let old = &loaded.manifest;
     loaded.state.settle();
     let documents = loaded.state.freeze();
     let count = documents.len() as u64;
@@ -75,19 +48,7 @@ pub(crate) fn fold_all<T: Document>(
     let made = (|| {
         ours.stamps = None;
         if stamps {
-            // A document's place among those from before there were agents is its number.
-            let orders = (1..=count).map(|number| Order {
-                stamp: Stamp::default(),
-                born: Stamp {
-                    clock: number,
-                    ..Stamp::default()
-                },
-            });
-            let stamps = Stamps {
-                documents: orders.collect(),
-                deleted: Vec::new(),
-            };
-            ours.stamps = Some(write_stamps(backend, &snapshot.name, &stamps)?);
+            ours.stamps = Some(write_stamps(backend, &snapshot.name, &first_stamps(count))?);
             ours.clock = ours.clock.max(count);
         }
         let before = paths::parse_ops(&old.active_ops);
@@ -115,6 +76,59 @@ pub(crate) fn fold_all<T: Document>(
     };
     finish(&mut next);
     Ok((next, new_files))
+}
+
+/// The stamps of so many documents that are from before there were agents: a document's place among them is its number.
+fn first_stamps(documents: u64) -> Stamps {
+    let orders = (1..=documents).map(|number| Order {
+        stamp: Stamp::default(),
+        born: Stamp {
+            clock: number,
+            ..Stamp::default()
+        },
+    });
+    Stamps {
+        documents: orders.collect(),
+        deleted: Vec::new(),
+    }
+}
+
+/// Seals the logs of the single writer and of all agents, as far as they were read.
+fn seal_logs<T>(
+    backend: &dyn Backend,
+    loaded: &Loaded<T>,
+    now: &str,
+    ours: &mut Ours,
+) -> Result<()> {
+    let old = &loaded.manifest;
+    let mut seal =
+        |log: &str, position: &Position, first: u64, agent: Option<&str>| -> Result<()> {
+            let mut damage = loaded.damage.iter().filter(|damage| damage.log == log);
+            let is_damaged = damage.any(|damage| damage.damage.kind == DamageKind::Damaged);
+            settle_log(backend, log, position, is_damaged)?;
+            if position.next_seq > first {
+                ours.sealed.push(SealedLog {
+                    path: log.to_owned(),
+                    bytes: position.offset,
+                    seq: first,
+                    ops: position.next_seq - first,
+                    sealed_at: now.to_owned(),
+                    agent: agent.map(str::to_owned),
+                });
+            }
+            Ok(())
+        };
+    if paths::parse_agent_ops(&old.active_ops).is_none() {
+        let first = old.ours.as_ref().map_or(0, |ours| ours.log_seq);
+        seal(&old.active_ops, &loaded.position, first, None)?;
+    }
+    for (agent, position) in &loaded.others {
+        let first = old.agent(agent).map_or(0, |facts| facts.seq);
+        if !position.log.is_empty() {
+            seal(&position.log, position, first, Some(agent))?;
+        }
+    }
+    Ok(())
 }
 
 /// Makes sure that what is about to be sealed is there after a power cut, though its writer may have been killed before its sync. What lies behind it is cut off, but in a log that is
