@@ -23,6 +23,7 @@ impl<T: Document> Engine<T> {
         mut predicate: impl FnMut(&T, &str) -> bool,
         segment: Option<&str>,
     ) -> Result<usize> {
+        self.ensure_not_batching()?;
         let began = Instant::now();
         let period = match segment {
             Some(name) => {

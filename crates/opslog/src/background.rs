@@ -1,6 +1,6 @@
-//! The store's own thread: flushes buffered writes in time and makes automatic checkpoints.
+//! The store's own threads: one flushes buffered writes in time, one makes automatic checkpoints, so that neither waits for the other.
 //!
-//! The thread is started when there is first something to do. It holds no store while it waits, so dropping the last handle ends it.
+//! A thread is started when there is first something to do. It holds no store while it waits, so dropping the last handle ends it.
 
 use std::sync::{Arc, OnceLock, PoisonError, Weak};
 use std::time::Duration;
@@ -10,9 +10,16 @@ use crate::engine::{Engine, lock};
 use crate::sync::thread::{self, JoinHandle};
 use crate::sync::{Condvar, Instant, Mutex, MutexGuard};
 
-/// Requests to the thread; of the store's handle.
+/// Requests to the threads; of the store's handle.
 #[derive(Default)]
 pub(crate) struct Background {
+    flusher: Worker,
+    checkpointer: Worker,
+}
+
+/// A thread, and what it is to do.
+#[derive(Default)]
+struct Worker {
     shared: Arc<Shared>,
     /// Starts the thread; set when the store can be pointed to.
     start: OnceLock<Box<Start>>,
@@ -29,73 +36,109 @@ struct Shared {
 
 #[derive(Default)]
 struct Requests {
-    flush: bool,
-    flush_at: Option<Instant>,
-    checkpoint: bool,
+    now: bool,
+    at: Option<Instant>,
+    /// As `at`, after a failure.
+    again_at: Option<Instant>,
     stop: bool,
+    has_thread: bool,
 }
 
-enum Task {
-    Flush,
-    Checkpoint,
-    Stop,
+impl Requests {
+    /// When the thread is due, if not now.
+    fn due(&self) -> Option<Instant> {
+        self.at.into_iter().chain(self.again_at).min()
+    }
 }
 
 impl Background {
-    /// Says for which store the thread works.
+    /// Says for which store the threads work.
     pub(crate) fn attach<T: Document>(&self, engine: &Arc<Engine<T>>) {
+        self.flusher
+            .attach("opslog-flush", engine, Engine::flush_in_background);
+        self.checkpointer
+            .attach("opslog-checkpoint", engine, |engine| {
+                if let Err(error) = engine.checkpoint() {
+                    engine.note_checkpoint_failure(&error);
+                }
+            });
+    }
+
+    /// Asks for a flush within `interval`; one that is due earlier stays.
+    pub(crate) fn flush_within(&self, interval: Duration) {
+        let mut requests = lock(&self.flusher.shared.requests);
+        let is_new = requests.at.is_none() && !requests.now;
+        if is_new {
+            requests.at = Instant::now().checked_add(interval);
+        }
+        self.flusher.wake(requests, is_new);
+    }
+
+    /// Asks for a flush within `interval` because the last one failed.
+    pub(crate) fn flush_again_within(&self, interval: Duration) {
+        let mut requests = lock(&self.flusher.shared.requests);
+        requests.again_at = Instant::now().checked_add(interval);
+        self.flusher.wake(requests, true);
+    }
+
+    pub(crate) fn flush_now(&self) {
+        self.flusher.request();
+    }
+
+    pub(crate) fn checkpoint_now(&self) {
+        self.checkpointer.request();
+    }
+
+    /// Ends the threads and waits for them, unless one of them asks.
+    pub(crate) fn stop(&self) {
+        self.flusher.stop();
+        self.checkpointer.stop();
+    }
+}
+
+impl Worker {
+    fn attach<T: Document>(
+        &self,
+        name: &'static str,
+        engine: &Arc<Engine<T>>,
+        work: fn(&Engine<T>),
+    ) {
         let engine = Arc::downgrade(engine);
         let start = move |shared: Arc<Shared>| {
             let engine = Weak::clone(&engine);
             thread::Builder::new()
-                .name("opslog".to_owned())
-                .spawn(move || run(&shared, &engine))
+                .name(name.to_owned())
+                .spawn(move || run(&shared, &engine, work))
                 .inspect_err(|error| tracing::warn!(%error, "the store's thread could not be started; it is tried again with the next request"))
                 .ok()
         };
         let _ = self.start.set(Box::new(start));
     }
 
-    /// Asks for a flush within `interval`; one that is due earlier stays.
-    pub(crate) fn flush_within(&self, interval: Duration) {
+    fn request(&self) {
         let mut requests = lock(&self.shared.requests);
-        if requests.flush_at.is_none()
-            && !requests.flush
-            && let Some(at) = Instant::now().checked_add(interval)
-        {
-            requests.flush_at = Some(at);
-            self.wake(requests);
-        }
+        let is_new = !requests.now;
+        requests.now = true;
+        self.wake(requests, is_new);
     }
 
-    pub(crate) fn flush_now(&self) {
-        let mut requests = lock(&self.shared.requests);
-        if !requests.flush {
-            requests.flush = true;
-            self.wake(requests);
-        }
-    }
-
-    pub(crate) fn checkpoint_now(&self) {
-        let mut requests = lock(&self.shared.requests);
-        requests.checkpoint = true;
-        self.wake(requests);
-    }
-
-    fn wake(&self, requests: MutexGuard<'_, Requests>) {
-        let mut thread = lock(&self.thread);
-        if thread.is_none()
+    /// Wakes the thread where there is something new, and starts it where there is none.
+    fn wake(&self, mut requests: MutexGuard<'_, Requests>, is_new: bool) {
+        if !requests.has_thread
             && !requests.stop
             && let Some(start) = self.start.get()
         {
-            *thread = start(Arc::clone(&self.shared));
+            let thread = start(Arc::clone(&self.shared));
+            requests.has_thread = thread.is_some();
+            *lock(&self.thread) = thread;
         }
-        drop((thread, requests));
-        self.shared.changed.notify_one();
+        drop(requests);
+        if is_new {
+            self.shared.changed.notify_one();
+        }
     }
 
-    /// Ends the thread and waits for it, unless it is the one that asks.
-    pub(crate) fn stop(&self) {
+    fn stop(&self) {
         lock(&self.shared.requests).stop = true;
         self.shared.changed.notify_one();
         let thread = lock(&self.thread).take();
@@ -108,41 +151,30 @@ impl Background {
     }
 }
 
-fn run<T: Document>(shared: &Shared, engine: &Weak<Engine<T>>) {
-    loop {
-        let task = wait(shared);
+fn run<T>(shared: &Shared, engine: &Weak<Engine<T>>, work: fn(&Engine<T>)) {
+    while wait(shared) {
         let Some(engine) = engine.upgrade() else {
             return;
         };
-        match task {
-            Task::Stop => return,
-            Task::Flush => engine.flush_in_background(),
-            Task::Checkpoint => {
-                if let Err(error) = engine.checkpoint() {
-                    engine.note_checkpoint_failure(&error);
-                }
-            }
-        }
+        work(&engine);
     }
 }
 
-fn wait(shared: &Shared) -> Task {
+/// Waits until there is something to do; `false` when there will be nothing more.
+fn wait(shared: &Shared) -> bool {
     let mut requests = lock(&shared.requests);
     loop {
         if requests.stop {
-            return Task::Stop;
+            return false;
         }
         let now = Instant::now();
-        if requests.flush || requests.flush_at.is_some_and(|at| at <= now) {
-            requests.flush = false;
-            requests.flush_at = None;
-            return Task::Flush;
+        if requests.now || requests.due().is_some_and(|at| at <= now) {
+            requests.now = false;
+            requests.at = None;
+            requests.again_at = None;
+            return true;
         }
-        if requests.checkpoint {
-            requests.checkpoint = false;
-            return Task::Checkpoint;
-        }
-        requests = match requests.flush_at {
+        requests = match requests.due() {
             Some(at) => shared
                 .changed
                 .wait_timeout(requests, at.saturating_duration_since(now))
@@ -152,5 +184,28 @@ fn wait(shared: &Shared) -> Task {
                 .wait(requests)
                 .unwrap_or_else(PoisonError::into_inner),
         };
+    }
+}
+
+#[cfg(all(test, not(shuttle)))]
+mod tests {
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    use super::*;
+
+    #[test]
+    fn a_thread_that_could_not_be_started_is_tried_again_with_each_request() {
+        static TRIES: AtomicU32 = AtomicU32::new(0);
+        let background = Background::default();
+        let start: Box<Start> = Box::new(|_| {
+            TRIES.fetch_add(1, Ordering::Relaxed);
+            None
+        });
+        assert!(background.flusher.start.set(start).is_ok());
+        for _ in 0..3 {
+            background.flush_within(Duration::ZERO);
+            background.flush_now();
+        }
+        assert_eq!(TRIES.load(Ordering::Relaxed), 6);
     }
 }

@@ -60,6 +60,7 @@ impl<T: Document> Engine<T> {
     ///
     /// `Unavailable` when the storage refuses: then everything is as before.
     pub(crate) fn checkpoint(&self) -> Result<()> {
+        self.ensure_not_batching()?;
         if self.agent.is_some() {
             return self.compact_as_agent(false);
         }

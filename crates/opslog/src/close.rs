@@ -1,8 +1,13 @@
 //! Flushing and ending a store.
 
+use std::time::Duration;
+
 use crate::document::Document;
 use crate::engine::{Engine, lock};
 use crate::{Error, ErrorKind, Result};
+
+/// How long after a flush in the background that failed the next one is tried.
+const RETRY_INTERVAL: Duration = Duration::from_millis(100);
 
 impl<T: Document> Engine<T> {
     /// Returns when all that was accepted before is on stable storage.
@@ -21,12 +26,17 @@ impl<T: Document> Engine<T> {
         }
         if let Err(error) = self.flush_queue(writer) {
             tracing::warn!(%error, "a flush in the background failed");
+            let is_poisoned = error.kind() == ErrorKind::Poisoned;
             lock(&self.writer).failure.get_or_insert(error);
+            if !is_poisoned {
+                self.background.flush_again_within(RETRY_INTERVAL);
+            }
         }
     }
 
     /// Flushes, makes a checkpoint where it is worth it, and lets go of everything.
     pub(crate) fn close(&self) -> Result<()> {
+        self.ensure_not_batching()?;
         if self.ensure_open().is_err() {
             return Ok(());
         }
@@ -75,29 +85,24 @@ impl<T: Document> Engine<T> {
         // A checkpoint by another handle must have ended before the log is taken away.
         let _turn = lock(&self.checkpointing);
         let writer = lock(&self.writer);
-        let poison = writer.poison.clone();
-        let failure = if given_up { None } else { poison };
-        let result = match failure {
-            _ if given_up => {
-                drop(writer);
-                Ok(())
-            }
-            Some(error) => {
-                // The lock is taken again below.
-                drop(writer);
-                Err(error)
-            }
-            None => self.quiesce(writer).and_then(|mut writer| {
+        // From here to the end the lock is kept: nobody who waits for it may still be told that his commit is accepted.
+        let (mut writer, drained) = if given_up {
+            (writer, Ok(()))
+        } else {
+            self.drain(writer)
+        };
+        let result = match drained {
+            Ok(()) if !given_up => {
                 let failure = writer.failure.take();
                 let finished = match writer.log.as_mut() {
                     Some(log) => log.finish(),
                     None => Ok(()),
                 };
                 failure.map_or(finished, Err)
-            }),
+            }
+            drained => drained,
         };
-        let mut writer = lock(&self.writer);
-        writer.queue.clear();
+        writer.abandon(&closed());
         writer.poison.get_or_insert_with(closed);
         writer.log = None;
         writer.lock = None;

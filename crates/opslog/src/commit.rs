@@ -313,7 +313,7 @@ impl<T: Document> Engine<T> {
     ) -> Guard<'e, T> {
         let mut writer = self.wait(writer, outcome);
         if let Some(Err(error)) = outcome.get() {
-            writer.failure = Some(error.clone());
+            writer.failure.get_or_insert_with(|| error.clone());
         }
         writer
     }
@@ -384,12 +384,19 @@ impl<T: Document> Engine<T> {
     /// Waits for the log and writes everything that is queued, without letting anybody in between: then the state, the log and what was
     /// acknowledged are the same.
     pub(crate) fn quiesce<'e>(&'e self, writer: Guard<'e, T>) -> Result<Guard<'e, T>> {
+        let (writer, result) = self.drain(writer);
+        result.map(|()| writer)
+    }
+
+    /// As [`quiesce`](Self::quiesce), and the writer lock is kept whatever came of it.
+    pub(crate) fn drain<'e>(&'e self, writer: Guard<'e, T>) -> (Guard<'e, T>, Result<()>) {
         let mut writer = self.wait_for_log(writer);
-        let mut failed = None;
+        let mut failed = writer.poison.clone();
         while failed.is_none()
-            && let Some(mut group) = writer.queue.pop_front()
+            && let Some(mut log) = writer.log.take()
         {
-            let Some(mut log) = writer.log.take() else {
+            let Some(mut group) = writer.queue.pop_front() else {
+                writer.log = Some(log);
                 break;
             };
             let result = write(&mut *log, &group.bytes);
@@ -402,10 +409,8 @@ impl<T: Document> Engine<T> {
             failed = outcome.get().and_then(|outcome| outcome.clone().err());
         }
         self.settled.notify_all();
-        match failed.or_else(|| writer.poison.clone()) {
-            Some(error) => Err(error),
-            None => Ok(writer),
-        }
+        let failed = failed.or_else(|| writer.poison.clone());
+        (writer, failed.map_or(Ok(()), Err))
     }
 
     /// Writes what is queued now; writers may go on meanwhile.
@@ -466,11 +471,11 @@ impl<T: Document> Engine<T> {
             }
             Err(WriteFailure::NotWritten(error)) => {
                 // Visible already, and still in memory: it stays in the queue, and is written when the storage takes it.
-                let _ = group.outcome.set(Err(error));
-                writer.queue.push_front(Group {
-                    outcome: Arc::default(),
-                    ..group
-                });
+                // Those behind it are not tried: whoever waits for them would wait for as long as the storage refuses.
+                writer.queue.push_front(group);
+                for group in &mut writer.queue {
+                    let _ = std::mem::take(&mut group.outcome).set(Err(error.clone()));
+                }
             }
             Err(WriteFailure::Unknown(error)) => {
                 let poison = poisoned(&error);
@@ -554,11 +559,24 @@ impl<T> Writer<T> {
         Arc::clone(&self.last_time)
     }
 
+    /// Gives the next operation a later time than all before it. So a line that comes where another one was cut off is never equal to it, and a reader that
+    /// compares the last line that it has read sees what happened.
+    pub(crate) fn skip_millisecond(&mut self) {
+        self.last_millisecond += 1;
+        self.last_time = Arc::default();
+    }
+
     /// Fails `group` and everything queued behind it, which was built on it.
     fn fail_all(&mut self, group: Group<T>, error: &Error) {
         self.end = group.at;
         self.next_seq = group.first_seq;
+        self.skip_millisecond();
         self.queue.push_front(group);
+        self.abandon(error);
+    }
+
+    /// Fails everything that is queued.
+    pub(crate) fn abandon(&mut self, error: &Error) {
         for group in std::mem::take(&mut self.queue) {
             self.ops_since_checkpoint = self.ops_since_checkpoint.saturating_sub(group.ops);
             let _ = group.outcome.set(Err(error.clone()));

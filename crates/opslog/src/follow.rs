@@ -363,17 +363,29 @@ impl<T: Document> Engine<T> {
             // Documents went to an archive, or were migrated, without an operation.
             return Ok(Look::Gone);
         }
-        let Some((operations, ahead, ops_in_log)) = self.operations_behind(position, &manifest)?
+        // Documents that stay on storage are read from the new snapshot from now on: the old one is gone, and only held open.
+        let fresh = match self.state().base() {
+            Some(_) => Some(load_all(&self.options, &*self.backend, manifest.clone())?),
+            None => None,
+        };
+        let Some((mut operations, mut ahead, mut ops_in_log)) =
+            self.operations_behind(position, &manifest)?
         else {
             return Ok(Look::Gone);
         };
-        if self.state().base().is_some() {
-            // Documents that stay on storage are read from the new snapshot from now on: the old one is gone, and only held open. What
-            // was written since `operations` were read may be in it already; to apply it again then changes nothing.
-            let fresh = load_all(&self.options, &*self.backend, manifest.clone())?;
-            *self.state_mut() = fresh.state;
-        } else {
-            self.apply(&operations)?;
+        match fresh {
+            Some(fresh) => {
+                // What came after it was loaded is for the next look.
+                operations.retain(|operation| operation.seq < fresh.position.next_seq);
+                let told = position.next_seq + operations.len() as u64;
+                if told != fresh.position.next_seq {
+                    return Ok(Look::Gone);
+                }
+                ahead = fresh.position;
+                ops_in_log = fresh.outcome.count;
+                *self.state_mut() = fresh.state;
+            }
+            None => self.apply(&operations)?,
         }
         {
             let mut writer = lock(&self.writer);

@@ -128,6 +128,7 @@ impl<T: Document> Engine<T> {
     /// Every agent that has written to the store, by id, as far as this handle has looked.
     pub(crate) fn agents(&self) -> Result<Vec<AgentInfo>> {
         self.ensure_open()?;
+        self.ensure_not_batching()?;
         let manifest = self.manifest();
         let others = lock(&self.others);
         let writer = lock(&self.writer);
@@ -163,6 +164,7 @@ impl<T: Document> Engine<T> {
 
     pub(crate) fn stats(&self) -> Result<Stats> {
         self.ensure_open()?;
+        self.ensure_not_batching()?;
         let manifest = self.current_manifest()?;
         let ours = manifest.ours.clone().unwrap_or_default();
         let (others_ops, others_bytes) = self.agents_figures(&manifest)?;

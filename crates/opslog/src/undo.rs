@@ -116,6 +116,7 @@ impl<T: Document> Engine<T> {
         let ops = commit.lines.len() as u64;
         writer.end = commit.offset;
         writer.next_seq = commit.seq;
+        writer.skip_millisecond();
         self.settled_seq.store(commit.seq, Ordering::Release);
         writer.ops_since_checkpoint = writer.ops_since_checkpoint.saturating_sub(ops);
         let restored = {

@@ -20,7 +20,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
-use opslog::backend::{FsBackend, SimulatedDisk, seeded};
+use opslog::backend::{Faulty, FsBackend, SimulatedDisk, seeded};
 use opslog::testing::{self, Bug};
 use opslog::{
     CheckpointMode, ErrorKind, Since, Store, StoreBuilder, Timestamp, UndoMode, WriteMode,
@@ -370,6 +370,69 @@ fn undo() {
     join(threads);
     assert_eq!(store.count().unwrap(), 1);
     is_whole(&world, store);
+}
+
+/// What was accepted beside a `close` that succeeds is on storage.
+fn batch_beside_close() {
+    let world = Arc::new(World::new());
+    let builder = Store::builder()
+        .write_mode(GROUP)
+        .checkpoint_on_close(false);
+    let store = world.open(builder);
+    let flushing = store.clone();
+    let flusher = thread::spawn(move || {
+        // Whether it is before the close or after it.
+        let _ = flushing.set("x", &document(0));
+        let _ = flushing.flush();
+    });
+    let batching = store.clone();
+    let batcher =
+        thread::spawn(move || batching.batch(|batch| batch.set("a", &document(1))).is_ok());
+    let closing = store.clone();
+    let closer = thread::spawn(move || closing.close().is_ok());
+    flusher.join().unwrap();
+    let accepted = batcher.join().unwrap();
+    let closed = closer.join().unwrap();
+    drop(store);
+    if accepted && closed {
+        assert!(world.after_crash(None).has("a").unwrap(), "a batch is lost");
+    }
+}
+
+/// Everybody is told that the disk is full, whoever gives up first.
+fn full_disk() {
+    let world = World::new();
+    let disk = FsBackend::on(Arc::new(world.disk), "/store").with_padding(512, 512);
+    let backend = Faulty::new(disk);
+    let builder = Store::<Value>::builder()
+        .write_mode(WriteMode::Async {
+            size: usize::MAX,
+            interval: Duration::from_secs(3600),
+        })
+        .checkpoint_on_close(false);
+    let store = builder.open_backend(backend.clone()).unwrap();
+    let text = "x".repeat(3 << 20);
+    for id in ["a", "b", "c"] {
+        store.set(id, &json!({ "text": text })).unwrap();
+    }
+    let error = opslog::Error::new(ErrorKind::Unavailable, "no space left");
+    backend.fail_from(0, error);
+    let (flushing, reading, closing) = (store.clone(), store.clone(), store);
+    join(vec![
+        thread::spawn(move || assert!(flushing.flush().is_err())),
+        thread::spawn(move || assert!(reading.history("a").is_err())),
+        thread::spawn(move || assert!(closing.close().is_err())),
+    ]);
+}
+
+#[test]
+fn batch_beside_close_is_kept_or_refused() {
+    explore("batch beside close", batch_beside_close);
+}
+
+#[test]
+fn full_disk_leaves_nobody_waiting() {
+    explore("full disk", full_disk);
 }
 
 #[test]

@@ -14,6 +14,12 @@ use opslog::{
 };
 use serde_json::{Value, json};
 
+#[path = "agents_proof/hooked.rs"]
+#[allow(dead_code, reason = "some of it is for the tests of agents")]
+mod hooked;
+
+use hooked::Hooked;
+
 const ON_DEMAND: Residency = Residency::OnDemand { cache_bytes: 4096 };
 
 /// Numbers that look random and are the same in each run.
@@ -538,5 +544,44 @@ fn memory_stays_within(mode: CheckpointMode) {
     for (n, (id, document)) in store.entries().unwrap().into_iter().enumerate() {
         assert_eq!(id, format!("package-{n}"));
         assert_eq!(*document, documents[n]);
+    }
+}
+
+/// A document that is deleted and set again is the last one, also where that comes while a reader moves to a new snapshot.
+#[test]
+fn a_reader_that_moves_to_a_new_snapshot_keeps_the_order() {
+    let ids = |store: &Store| -> Vec<String> {
+        let entries = store.entries().unwrap().into_iter();
+        entries.map(|(id, _)| id).collect()
+    };
+    for calls in 0.. {
+        let memory = MemoryBackend::new();
+        let writer: Store = Store::builder().open_backend(memory.clone()).unwrap();
+        for id in ["z", "a", "y"] {
+            writer.set(id, &json!({})).unwrap();
+        }
+        let backend = Hooked::new(memory);
+        let reader: Store = Store::builder()
+            .read_only(true)
+            .residency(ON_DEMAND)
+            .open_backend(backend.clone())
+            .unwrap();
+        writer.compact().unwrap();
+        writer.set("c", &json!({})).unwrap();
+        let beside = writer.clone();
+        backend.before(calls, move || {
+            beside.delete("a").unwrap();
+            beside.set("a", &json!({"n": 2})).unwrap();
+            beside.set("b", &json!({})).unwrap();
+        });
+        let mut told = reader.tail().unwrap().operations.len();
+        if backend.clear() {
+            // The look has fewer calls.
+            assert!(calls > 5);
+            break;
+        }
+        told += reader.tail().unwrap().operations.len();
+        assert_eq!(ids(&reader), ids(&writer), "before call {calls}");
+        assert_eq!(told, 4, "before call {calls}");
     }
 }

@@ -169,8 +169,12 @@ impl<T: Document> Engine<T> {
         drop(writer);
         *lock(&self.follower) = loaded.position;
         self.take_note(loaded.manifest, others);
+        // The documents are there already: who asks is told so, whether or not the operations can be.
+        let operations = self.ops_between(&seen, others).inspect_err(
+            |error| tracing::warn!(%error, "the operations that came meanwhile cannot be told"),
+        );
         Ok(Tail {
-            operations: self.ops_between(&seen, others)?,
+            operations: operations.unwrap_or_default(),
             rewound: true,
         })
     }
