@@ -33,6 +33,16 @@ fn builder(target: Target<'_>) -> StoreBuilder<Box<RawValue>> {
     }
 }
 
+/// Closes a store in which a change was made. The change is on stable storage by then, so that the checkpoint fails is worth a warning and does
+/// not make the command fail: whoever ran it again would make the change twice.
+pub(crate) fn close(store: &Documents) {
+    if let Err(error) = store.close() {
+        warn(&format!(
+            "the change is stored and nothing is lost, but the checkpoint at the end failed: {error}"
+        ));
+    }
+}
+
 /// Says how a store comes to be, where there is none.
 pub(crate) fn no_store(error: opslog::Error) -> Failure {
     if error.is_not_found() {

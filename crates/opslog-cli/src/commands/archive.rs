@@ -31,7 +31,7 @@ pub(crate) fn run(
         Ok(true)
     })?;
     let archived = store.archive(|_, id| picked.contains(id), options.segment.as_deref())?;
-    store.close()?;
+    open::close(&store);
     output.outcome(
         &format!("archived {archived}"),
         &json!({"archived": archived}),

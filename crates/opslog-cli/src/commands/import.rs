@@ -48,7 +48,7 @@ pub(crate) fn run(
         None => open::write_or_create(target)?,
     };
     let counts = write(&store, &input, &identity, options)?;
-    store.close()?;
+    open::close(&store);
     debug_assert_eq!(bad, counts.skipped, "both passes read the same input");
     report(&counts, output)
 }

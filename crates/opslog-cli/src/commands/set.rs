@@ -26,7 +26,7 @@ pub(crate) fn run(
         None => amended(&store, &options.id, &options.fields)?,
     };
     store.set_json(&options.id, &text)?;
-    store.close()?;
+    open::close(&store);
     let outcome = if known { "updated" } else { "created" };
     output.outcome(
         &format!("{outcome} {}", options.id),

@@ -17,7 +17,7 @@ pub(crate) fn run(
     while undone < options.count && store.undo()? {
         undone += 1;
     }
-    store.close()?;
+    open::close(&store);
     let commits = if undone == 1 { "commit" } else { "commits" };
     output.outcome(
         &format!("took back {undone} {commits}"),
