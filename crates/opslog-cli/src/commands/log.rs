@@ -94,6 +94,7 @@ pub(crate) fn print(operation: &Operation, output: &mut Output) -> Result<(), Fa
         return output.line(&format!("{line},\"cursor\":{cursor}}}"));
     }
     let (word, style) = match (operation.kind, &operation.prev) {
+        _ if operation.changes_nothing() => ("no effect", FAINT),
         (OpKind::Delete, _) => ("delete", BAD),
         (OpKind::Set, None) if !operation.blind => ("create", GOOD),
         (OpKind::Set, _) => ("update", anstyle::Style::new()),

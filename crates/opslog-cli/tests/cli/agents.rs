@@ -64,3 +64,33 @@ fn a_single_writer_and_the_same_agent_are_told_who_is_in_the_way() {
     drop(ann);
     place.run(&set).assert().success();
 }
+
+#[test]
+fn an_undo_that_another_agent_has_overtaken_says_that_nothing_changed() {
+    let place = Place::new();
+    for agent in ["ann", "ben"] {
+        let document = format!("{{\"by\":\"{agent}\"}}");
+        place.output(&["--agent", agent, "set", "t1", &document]);
+    }
+    place
+        .run(&["--agent", "ann", "undo"])
+        .assert()
+        .success()
+        .stdout("{\"undone\":1,\"unchanged\":[\"t1\"]}\n")
+        .stderr("note: nothing changed in 't1': another agent has written it since\n");
+    assert_eq!(place.output(&["get", "t1"]), "{\"by\":\"ben\"}\n");
+    for verb in [&["log"][..], &["history", "t1"]] {
+        let printed = place.output(verb);
+        let last: Value = serde_json::from_str(printed.lines().last().unwrap()).unwrap();
+        assert_eq!(last["takes"], serde_json::json!([0, ""]), "{printed}");
+        let others = printed.lines().rev().skip(1);
+        assert!(others.into_iter().all(|line| !line.contains("takes")));
+    }
+    let table = place.output(&["--table", "log"]);
+    assert!(table.lines().last().unwrap().contains("no effect"));
+    assert!(!table.contains("delete"), "{table}");
+    assert_eq!(
+        place.output(&["--agent", "ben", "undo"]),
+        "{\"undone\":1,\"unchanged\":[]}\n"
+    );
+}
