@@ -15,7 +15,7 @@ use crate::document::Document;
 use crate::engine::Engine;
 use crate::format::manifest::{self, Manifest};
 use crate::history::{Part, kept_logs};
-use crate::open::read_manifest;
+use crate::open::{no_store, read_manifest};
 use crate::oplog::{self, Start};
 use crate::verify::{self, VerifyReport};
 use crate::{Error, ErrorKind, Result, paths};
@@ -258,7 +258,7 @@ fn copy_store(
     settled: Option<Settled>,
 ) -> Result<BackupReport> {
     if read_manifest(from)?.is_none() {
-        return Err(Error::not_found("there is no store here").at_path(from.location()));
+        return Err(no_store(from));
     }
     if !is_empty(to)? {
         return Err(Error::new(

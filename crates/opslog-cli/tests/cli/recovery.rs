@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use predicates::prelude::PredicateBooleanExt as _;
 use predicates::str::contains;
 use serde_json::{Value, json};
 
@@ -160,6 +161,42 @@ fn a_store_whose_manifest_is_lost_is_repaired() {
     assert_eq!(content(&place.store().join("manifest.json.damaged")), b"{");
     let table = place.output(&["--table", "repair"]);
     assert_eq!(table, "nothing to repair\n");
+}
+
+#[test]
+#[expect(clippy::disallowed_methods, reason = "a test damages a store")]
+fn every_command_says_that_the_manifest_is_missing() {
+    let place = Place::with_documents();
+    std::fs::remove_file(place.store().join("manifest.json")).unwrap();
+    let copy = place.directory.path().join("copy");
+    for verb in [
+        &["count"][..],
+        &["get", "a"],
+        &["log"],
+        &["stats"],
+        &["set", "a", "{}"],
+        &["--agent", "ann", "set", "a", "{}"],
+        &["delete", "a"],
+        &["import", "-"],
+        &["backup", path(&copy)],
+    ] {
+        place
+            .run(verb)
+            .assert()
+            .code(CORRUPT)
+            .stderr(contains("the manifest is missing").and(contains("opslog repair")));
+    }
+    let found = place
+        .run(&["verify"])
+        .assert()
+        .code(CORRUPT)
+        .stderr(contains("opslog repair"));
+    let found = value(std::str::from_utf8(&found.get_output().stdout).unwrap());
+    let reason = found["damage"][0]["reason"].as_str().unwrap();
+    assert!(reason.contains("the manifest is missing"), "{reason}");
+    assert!(!copy.exists());
+    place.output(&["repair"]);
+    assert_eq!(place.output(&["export"]), EXPORTED);
 }
 
 #[test]
