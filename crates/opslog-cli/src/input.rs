@@ -9,7 +9,9 @@ use std::io::{self, BufRead, BufReader, Read, Seek as _};
 use std::path::Path;
 use std::rc::Rc;
 
+use opslog::Json;
 use serde::de::{Deserializer as _, Error as _, SeqAccess, Visitor};
+use serde_json::Value;
 use serde_json::value::RawValue;
 
 use crate::failure::Failure;
@@ -180,6 +182,19 @@ impl Input {
     }
 }
 
+/// Whether a store takes the document, and programs can read it: JSON's grammar also allows numbers beyond every type, and half characters.
+pub(crate) fn check(id: &str, text: &str) -> Result<(), String> {
+    opslog::check_document(id, text).map_err(|error| error.message().to_owned())?;
+    let document = Json::from(text.to_owned());
+    document.decode::<Value>().map(drop).map_err(|error| {
+        let text = error.message();
+        let message = text.split(" at line ").next().unwrap_or(text);
+        format!(
+            "document '{id}' has half a character, or a number beyond what a program can hold: {message}"
+        )
+    })
+}
+
 /// The document that `text` is, or what is wrong with it.
 fn decode(text: &str, identity: &Identity) -> Result<Document, String> {
     let raw: &RawValue = serde_json::from_str(text).map_err(|error| reason(&error))?;
@@ -198,7 +213,7 @@ fn decode(text: &str, identity: &Identity) -> Result<Document, String> {
         }
     };
     let id = decode_id(id.get())?;
-    opslog::check_document(&id, text).map_err(|error| error.message().to_owned())?;
+    check(&id, text)?;
     Ok(Document {
         id,
         text: text.to_owned(),

@@ -65,6 +65,34 @@ fn what_is_no_document_is_refused_before_a_store_is_made() {
 }
 
 #[test]
+fn what_no_program_could_read_is_refused() {
+    let place = Place::new();
+    for text in [r#"{"a":"\ud800"}"#, r#"{"a":[1e400]}"#, r#"{"\udc00":1}"#] {
+        place
+            .run(&["set", "a", text])
+            .assert()
+            .code(INVALID_INPUT)
+            .stderr(contains("document 'a' has half a character, or a number"));
+    }
+    assert!(!place.store().exists());
+    place.output(&[
+        "set",
+        "a",
+        r#"{"n":1e-400,"m":123456789012345678901234567890}"#,
+    ]);
+    place
+        .run(&["set", "a", "--field", "n=1e400"])
+        .assert()
+        .code(INVALID_INPUT);
+    assert_eq!(
+        place.output(&["get", "a"]),
+        "{\"n\":1e-400,\"m\":123456789012345678901234567890}\n"
+    );
+    let store = place.open();
+    assert_eq!(store.filter(|_, _| true).unwrap().len(), 1);
+}
+
+#[test]
 fn an_empty_id_is_refused() {
     let place = Place::new();
     place.run(&["set", "", "{}"]).assert().code(INVALID_INPUT);

@@ -226,3 +226,34 @@ fn a_batch_size_of_zero_is_refused() {
         .assert()
         .code(USAGE);
 }
+
+#[test]
+fn what_no_program_could_read_is_a_bad_line() {
+    let place = Place::new();
+    let lines = concat!(
+        r#"{"id":"a","data":{"text":"\ud800"}}"#,
+        "\n",
+        r#"{"id":"b","data":{"n":1e400}}"#,
+        "\n",
+        r#"{"id":"c","data":{"n":1}}"#,
+        "\n",
+    );
+    place
+        .run(&["import", "-"])
+        .write_stdin(lines)
+        .assert()
+        .code(INVALID_INPUT)
+        .stderr(contains(
+            "line 1: document 'a' has half a character, or a number",
+        ))
+        .stderr(contains(
+            "line 2: document 'b' has half a character, or a number",
+        ));
+    place
+        .run(&["import", "--skip-bad", "-"])
+        .write_stdin(lines)
+        .assert()
+        .success();
+    assert_eq!(place.output(&["count"]), "1\n");
+    assert_eq!(place.open().all().unwrap().len(), 1);
+}
