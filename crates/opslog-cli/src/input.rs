@@ -19,6 +19,10 @@ use crate::fields::Fields;
 
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
+/// What is wrong with a document that is not what `export` prints.
+pub(crate) const NOT_EXPORTED: &str =
+    "not of the form {\"id\":…,\"data\":{…}}; name the field of the id with --id FIELD";
+
 /// How a document's id is found.
 pub(crate) enum Identity {
     /// The documents are what `export` prints: `{"id":…,"data":{…}}`.
@@ -245,10 +249,7 @@ fn skip_blank(reader: &mut impl BufRead) -> io::Result<u64> {
 fn exported(fields: &Fields) -> Result<(&RawValue, &str), String> {
     let known = fields.names().all(|name| name == "id" || name == "data");
     let (Some(id), Some(data), true) = (fields.get("id"), fields.get("data"), known) else {
-        return Err(
-            "not of the form {\"id\":…,\"data\":{…}}; name the field of the id with --id FIELD"
-                .to_owned(),
-        );
+        return Err(NOT_EXPORTED.to_owned());
     };
     if !data.get().starts_with('{') {
         return Err("its data is not a JSON object".to_owned());

@@ -57,11 +57,10 @@ fn take_back(store: &Documents, count: u32) -> (u32, Option<Failure>) {
             Err(error) if undone == 0 => return (0, Some(error.into())),
             Err(error) => {
                 let left = count - undone;
-                let failure = Failure::new(error.kind().into(), error.to_string());
                 let hint = format!(
                     "{undone} of {count} were taken back before; 'opslog undo -n {left}' goes on once this is mended"
                 );
-                return (undone, Some(failure.with_hint(hint)));
+                return (undone, Some(Failure::from(error).with_hint(hint)));
             }
         }
     }

@@ -96,3 +96,28 @@ fn an_undo_that_is_stored_is_no_failure_though_the_checkpoint_is() {
     );
     assert_eq!(place.output(&["count"]), "101\n");
 }
+
+#[test]
+fn an_import_that_fails_halfway_says_how_much_is_in() {
+    let place = large();
+    let text = "x".repeat(10_000);
+    let lines: Vec<String> = (0..100)
+        .map(|number| format!("{{\"id\":\"new-{number}\",\"data\":{{\"text\":\"{text}\"}}}}\n"))
+        .collect();
+    // A pipe would go through a temporary file, which has the limit too.
+    let file = place.file("documents.jsonl", lines.concat());
+    let output = run_limited(&place, &["import", "--batch-size", "3", &file], "");
+    assert_eq!(output.status.code(), Some(6));
+    assert!(output.stdout.is_empty());
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    let (_, hint) = stderr.split_once("hint: ").unwrap();
+    let (documents, hint) = hint
+        .split_once(" documents are in; 'opslog undo -n ")
+        .unwrap();
+    let (commits, _) = hint.split_once("' takes them back").unwrap();
+    let documents: usize = documents.parse().unwrap();
+    assert_eq!(documents, commits.parse::<usize>().unwrap() * 3);
+    assert_eq!(place.output(&["count"]), format!("{}\n", 100 + documents));
+    place.output(&["undo", "-n", commits]);
+    assert_eq!(place.output(&["count"]), "100\n");
+}

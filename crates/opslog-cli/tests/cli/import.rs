@@ -197,6 +197,35 @@ fn many_bad_lines_are_summed_up() {
 }
 
 #[test]
+fn a_field_that_was_not_named_is_asked_for_once() {
+    let place = Place::new();
+    place
+        .run(&["import", "-"])
+        .write_stdin("{\"name\":\"a\"}\n".repeat(100))
+        .assert()
+        .code(INVALID_INPUT)
+        .stderr(
+            contains("line 1:")
+                .and(contains("line 2:").not())
+                .and(contains("and 99 more"))
+                .and(contains("hint: if the id is in a field"))
+                .and(contains("--skip-bad").not()),
+        );
+}
+
+#[test]
+fn an_agent_s_import_is_taken_back_by_that_agent() {
+    let place = Place::new();
+    place
+        .run(&["--table", "--agent", "ann", "import", "--id", "id"])
+        .args(["--batch-size", "1", "-"])
+        .write_stdin("{\"id\":1}\n{\"id\":2}\n")
+        .assert()
+        .success()
+        .stderr(contains("'opslog --agent ann undo -n 2' takes this import"));
+}
+
+#[test]
 fn a_file_that_is_not_there_is_not_found() {
     let place = Place::new();
     place
