@@ -45,6 +45,33 @@ fn a_backup_is_a_store_and_comes_back() {
 }
 
 #[test]
+fn a_backup_counts_the_documents_that_the_copy_has() {
+    for agent in [&[][..], &["--agent", "ann"]] {
+        let place = Place::with_documents();
+        place.output(&[agent, &["archive", ".n == 1", "--segment", "old"]].concat());
+        let builder = opslog::Store::<Value>::builder().checkpoint_on_close(false);
+        let builder = match agent.last() {
+            Some(agent) => builder.agent_id(*agent),
+            None => builder,
+        };
+        let store = builder.open(place.store()).unwrap();
+        for n in 0..5 {
+            store.set(&format!("new-{n}"), &json!({})).unwrap();
+        }
+        store.set("b", &json!({})).unwrap();
+        store.delete("new-0").unwrap();
+        let copy = place.directory.path().join("copy");
+        let report = value(&place.output(&["backup", path(&copy)]));
+        let facts = (&report["documents"], &report["archived"]);
+        assert_eq!(facts, (&json!(6), &json!(1)), "{report}");
+        assert_eq!(place.output(&["count"]), "6\n");
+        drop(store);
+        let report = value(&place.output(&["restore", "--replace", path(&copy)]));
+        assert_eq!(report["documents"], 6);
+    }
+}
+
+#[test]
 fn a_backup_goes_nowhere_where_something_is() {
     let place = Place::with_documents();
     let copy = place.directory.path().join("copy");
@@ -272,4 +299,25 @@ fn nothing_is_repaired_or_replaced_under_a_writer() {
         .run(&["restore", "--replace", path(&copy)])
         .assert()
         .code(LOCKED);
+}
+
+#[test]
+fn an_undo_that_fails_midway_says_what_it_took_back() {
+    let place = Place::new();
+    for id in ["aaaa", "bbbb"] {
+        place.output(&["set", id, "{}"]);
+    }
+    let log = place.stored("ops").remove(1);
+    let mut bytes = content(&log);
+    let at = bytes.windows(4).position(|part| part == b"bbbb").unwrap();
+    bytes[at] ^= 1;
+    overwrite(&log, &bytes);
+    place.output(&["set", "cccc", "{}"]);
+    place
+        .run(&["undo", "-n", "3"])
+        .assert()
+        .code(CORRUPT)
+        .stdout("{\"undone\":1}\n")
+        .stderr(contains("hint: 1 of 3 were taken back before"));
+    assert_eq!(place.output(&["count"]), "2\n");
 }
