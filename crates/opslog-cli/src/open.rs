@@ -2,11 +2,11 @@
 
 use std::path::Path;
 
-use opslog::{DamageKind, Store, StoreBuilder};
+use opslog::{DamageKind, DamageReport, Store, StoreBuilder};
 use serde_json::value::RawValue;
 
 use crate::args::Target;
-use crate::failure::{Failure, Status, warn};
+use crate::failure::{Failure, Status, note, warn};
 
 /// A store whose documents stay the text that they are, down to the digits of a number.
 pub(crate) type Documents = Store<Box<RawValue>>;
@@ -56,10 +56,20 @@ pub(crate) fn no_store(error: opslog::Error) -> Failure {
 fn open(builder: StoreBuilder<Box<RawValue>>, directory: &Path) -> Result<Documents, Failure> {
     let store = builder.open(directory).map_err(no_store)?;
     for damage in &store.open_report().damage {
+        let DamageReport {
+            bytes,
+            path,
+            offset,
+            reason,
+            ..
+        } = damage;
         if damage.kind == DamageKind::Damaged {
             warn(&format!(
-                "{} bytes of {} at byte {} are damaged and were left out: {}",
-                damage.bytes, damage.path, damage.offset, damage.reason
+                "{bytes} bytes of {path} at byte {offset} are damaged and were left out: {reason}"
+            ));
+        } else {
+            note(&format!(
+                "{bytes} bytes of {path} at byte {offset} are an unfinished write and were left out, as is normal after a crash or while another process writes; nothing that was acknowledged is lost"
             ));
         }
     }
