@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use serde_json::json;
 
 use crate::args::{ArchiveOptions, Target};
-use crate::failure::{Failure, Status};
+use crate::failure::{Failure, Status, note};
 use crate::open;
 use crate::output::Output;
 use crate::selection::Selection;
@@ -36,5 +36,11 @@ pub(crate) fn run(
         &format!("archived {archived}"),
         &json!({"archived": archived}),
     )?;
+    if output.is_table() && archived > 0 {
+        output.flush()?;
+        note(
+            "undo does not go behind an archive; 'opslog segments NAME --json | opslog import -' brings documents back",
+        );
+    }
     Ok(())
 }

@@ -1,5 +1,6 @@
 //! Changing documents one by one: `set`, `delete`, `undo`, `archive`, `compact`.
 
+use predicates::prelude::PredicateBooleanExt as _;
 use predicates::str::contains;
 
 use crate::{EXPORTED, INVALID_INPUT, NOT_FOUND, Place, USAGE};
@@ -157,6 +158,25 @@ fn archived_documents_leave_the_active_set_and_can_be_shown() {
     );
     assert_eq!(place.output(&["segments", "old"]), EXPORTED);
     place.run(&["segments", "new"]).assert().code(NOT_FOUND);
+}
+
+#[test]
+fn an_archive_says_that_it_ends_undo_and_how_documents_come_back() {
+    let place = Place::with_documents();
+    place
+        .run(&["--table", "archive", ".n < 3", "-s", "old"])
+        .assert()
+        .success()
+        .stderr(contains("undo does not go behind an archive").and(contains("opslog import -")));
+    place.run(&["undo"]).assert().code(NOT_FOUND);
+    assert_eq!(place.output(&["log"]).lines().count(), 3);
+    let documents = place.output(&["segments", "old", "--json"]);
+    place
+        .run(&["import", "-"])
+        .write_stdin(documents)
+        .assert()
+        .success();
+    assert_eq!(place.output(&["count"]), "3\n");
 }
 
 #[test]
