@@ -36,13 +36,13 @@ const ABOUT_UNDO: &str = "Take back the last commit; a batch, such as an import 
 A commit that no checkpoint has sealed yet is cut off the log: 'history' and 'log' no longer show it. One that a checkpoint has sealed is taken back by a new commit, \
 and they show both. A command that changes a small store makes a checkpoint as it ends, so there it is the second that happens.
 
-Called again and again, it goes back to the first kept commit, but not behind an archive, a migration or a repair. With --agent it takes back that agent's own commits, \
-as far as the last checkpoint of a single writer; a document that another agent has written since stays as it is, which is said. \
+Called again and again, it goes back to the first kept commit, but not behind an archive (of a single writer), a migration or a repair. With --agent it takes back that agent's own commits, \
+as far as the last checkpoint of a single writer; a document that another agent has written since, or that was archived, stays as it is, which is said. \
 Without, it takes back what single writers have written since an agent last opened the store.";
 
 const ABOUT_ARCHIVE: &str = "Move documents out of the active set into an archive segment.
 
-It cannot be undone: 'undo' does not go behind an archive, neither for these documents nor for others. It writes no operation, so 'log' and 'history' do not show it. \
+It cannot be undone. A single writer's 'undo' does not go behind an archive, neither for these documents nor for others; an agent's passes over the documents that were archived. It writes no operation, so 'log' and 'history' do not show it. \
 'opslog segments NAME --json | opslog import -' brings the documents of a segment back; they stay in the segment, too.";
 
 const ABOUT_VERIFY: &str = "Check every file of the store and say what is damaged.

@@ -81,7 +81,7 @@ impl Operation {
         })
     }
 
-    /// Whether it is only a mark in the log: an agent's undo leaves a document that another agent has written since as it is. Whoever follows the
+    /// Whether it is only a mark in the log: an agent's undo leaves a document that another agent has written since, or that was archived, as it is. Whoever follows the
     /// operations passes over it. In JSON it is a delete that `takes` the least stamp, `[0,""]`.
     ///
     /// ```

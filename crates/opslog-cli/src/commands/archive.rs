@@ -38,9 +38,14 @@ pub(crate) fn run(
     )?;
     if output.is_table() && archived > 0 {
         output.flush()?;
-        note(
-            "undo does not go behind an archive; 'opslog segments NAME --json | opslog import -' brings documents back",
-        );
+        let undo = if target.agent.is_some() {
+            "undo does not bring archived documents back"
+        } else {
+            "undo does not go behind an archive, nor bring its documents back"
+        };
+        note(&format!(
+            "{undo}; 'opslog segments NAME --json | opslog import -' does, and leaves the segment as it is"
+        ));
     }
     Ok(())
 }

@@ -39,7 +39,7 @@ pub(crate) fn run(
     output.flush()?;
     for id in unchanged.into_iter().flatten() {
         note(&format!(
-            "nothing changed in '{id}': another agent has written it since"
+            "nothing changed in '{id}': another agent has written it since, or it was archived"
         ));
     }
     if undone < options.count {
@@ -67,7 +67,7 @@ fn take_back(store: &Documents, count: u32) -> (u32, Option<Failure>) {
     (count, None)
 }
 
-/// The documents of what `agent` has taken back since `began` that stay as they are, since another agent has written them later.
+/// The documents of what `agent` has taken back since `began` that stay as they are, since another agent has written them later, or they were archived.
 fn unchanged(store: &Documents, agent: &str, began: Timestamp) -> BTreeSet<String> {
     let before = began
         .checked_sub(SignedDuration::from_millis(1))

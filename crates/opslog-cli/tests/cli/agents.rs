@@ -77,7 +77,7 @@ fn an_undo_that_another_agent_has_overtaken_says_that_nothing_changed() {
         .assert()
         .success()
         .stdout("{\"undone\":1,\"unchanged\":[\"t1\"]}\n")
-        .stderr("note: nothing changed in 't1': another agent has written it since\n");
+        .stderr("note: nothing changed in 't1': another agent has written it since, or it was archived\n");
     assert_eq!(place.output(&["get", "t1"]), "{\"by\":\"ben\"}\n");
     for verb in [&["log"][..], &["history", "t1"]] {
         let printed = place.output(verb);
