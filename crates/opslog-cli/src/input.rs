@@ -70,6 +70,12 @@ impl Input {
         let facts = file
             .metadata()
             .map_err(|error| Failure::reading(&name, &error))?;
+        if facts.is_dir() {
+            return Err(Failure::invalid(format!(
+                "{name} is a directory; name a file with documents"
+            ))
+            .with_hint("a copy that 'opslog backup' has made comes back with 'opslog restore'"));
+        }
         if !facts.is_file() {
             return Self::spool(&name, file);
         }

@@ -238,6 +238,12 @@ fn ensure_apart(from: &Path, to: &Path) -> Result<()> {
         };
         path.canonicalize().ok()
     });
+    if to.canonicalize().is_ok_and(|to| to == from) {
+        return Err(Error::invalid(
+            "the store and the copy are the same directory; name another one",
+        )
+        .at_path(to));
+    }
     if nearest.is_some_and(|nearest| nearest.starts_with(&from)) {
         return Err(Error::invalid(
             "the copy would be inside the store; choose a directory beside it",

@@ -7,7 +7,10 @@ use predicates::prelude::PredicateBooleanExt as _;
 use predicates::str::contains;
 use serde_json::{Value, json};
 
-use crate::{CONFLICT, CORRUPT, EXPORTED, LOCKED, NOT_FOUND, Place, command, content, overwrite};
+use crate::{
+    CONFLICT, CORRUPT, EXPORTED, INVALID_INPUT, LOCKED, NOT_FOUND, Place, command, content,
+    overwrite,
+};
 
 fn value(text: &str) -> Value {
     serde_json::from_str(text).unwrap()
@@ -320,4 +323,29 @@ fn an_undo_that_fails_midway_says_what_it_took_back() {
         .stdout("{\"undone\":1}\n")
         .stderr(contains("hint: 1 of 3 were taken back before"));
     assert_eq!(place.output(&["count"]), "2\n");
+}
+
+#[test]
+fn a_store_is_not_restored_onto_itself_nor_from_nothing() {
+    let place = Place::with_documents();
+    for options in [&[][..], &["--replace"]] {
+        place
+            .run(&["restore", path(&place.store())])
+            .args(options)
+            .assert()
+            .code(INVALID_INPUT)
+            .stderr(contains("are the same directory"));
+    }
+    let nowhere = place.directory.path().join("nowhere");
+    place
+        .run(&["restore", "--replace", path(&nowhere)])
+        .assert()
+        .code(NOT_FOUND)
+        .stderr(contains("there is no backup in"));
+    assert_eq!(place.output(&["export"]), EXPORTED);
+    place
+        .run(&["import", path(&place.store())])
+        .assert()
+        .code(INVALID_INPUT)
+        .stderr(contains("is a directory"));
 }
