@@ -4,7 +4,8 @@ use std::num::ParseIntError;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
-use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
+use clap::parser::ValueSource;
+use clap::{ArgMatches, Args, Parser, Subcommand, ValueEnum, ValueHint};
 use clap_complete::Shell;
 
 use crate::failure::{Failure, STATUS_HELP, Status};
@@ -112,6 +113,21 @@ impl Arguments {
             _ => Err(Failure::new(Status::Usage, "no store was named")
                 .with_hint("give --data DIR, or set OPSLOG_DIR to the store's directory")),
         }
+    }
+}
+
+/// Commands that have the store to themselves, or change nothing in it, and so would do nothing with an agent's id.
+const NO_AGENT: [&str; 4] = ["verify", "repair", "backup", "restore"];
+
+/// Refuses an agent's id that was given to a command which would ignore it. That of the environment is meant for others.
+pub(crate) fn refuse_needless_agent(matches: &ArgMatches) -> Result<(), Failure> {
+    let given = matches.value_source("agent") == Some(ValueSource::CommandLine);
+    match matches.subcommand_name() {
+        Some(name) if given && NO_AGENT.contains(&name) => {
+            let message = format!("'{name}' is not done as an agent");
+            Err(Failure::new(Status::Usage, message).with_hint("leave out --agent"))
+        }
+        _ => Ok(()),
     }
 }
 

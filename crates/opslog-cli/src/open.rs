@@ -19,11 +19,25 @@ pub(crate) fn read(directory: &Path) -> Result<Documents, Failure> {
 /// Opens the store to change it.
 pub(crate) fn write(target: Target<'_>) -> Result<Documents, Failure> {
     open(builder(target).create(false), target.directory)
+        .map_err(|failure| beside_agents(failure, target))
 }
 
 /// As `write`, and creates a store where there is none.
 pub(crate) fn write_or_create(target: Target<'_>) -> Result<Documents, Failure> {
-    open(builder(target), target.directory)
+    open(builder(target), target.directory).map_err(|failure| beside_agents(failure, target))
+}
+
+/// The same failure, with what to do where only agents are in the way.
+fn beside_agents(failure: Failure, target: Target<'_>) -> Failure {
+    if failure.status() != Status::Locked || target.agent.is_some() {
+        return failure;
+    }
+    let reader = Documents::builder().read_only(true).open(target.directory);
+    let agents = reader.and_then(|store| store.agents()).unwrap_or_default();
+    if agents.iter().all(|agent| agent.log.is_none()) {
+        return failure;
+    }
+    failure.with_hint("wait until the agents are done, or write with --agent ID, as one of them; commands that only read work beside them at any time")
 }
 
 fn builder(target: Target<'_>) -> StoreBuilder<Box<RawValue>> {
