@@ -18,12 +18,16 @@ pub(crate) fn run(
 ) -> Result<(), Failure> {
     let store = open::write(target)?;
     let began = Timestamp::now();
-    let (undone, failure) = take_back(&store, options.count);
+    let (undone, failure) = take_back(&store, options.count)?;
     let unchanged = target
         .agent
         .filter(|_| undone > 0)
         .map(|agent| unchanged(&store, agent, began));
-    open::close(&store);
+    match &failure {
+        // After that, the store may take nothing any more, not even a checkpoint.
+        Some(_) => drop(store),
+        None => open::close(&store),
+    }
     let commits = if undone == 1 { "commit" } else { "commits" };
     let mut facts = json!({"undone": undone});
     if let Some(unchanged) = &unchanged {
@@ -48,23 +52,23 @@ pub(crate) fn run(
     Ok(())
 }
 
-/// Takes back up to `count` commits. Those before a failure stay taken back, and the failure says so.
-fn take_back(store: &Documents, count: u32) -> (u32, Option<Failure>) {
+/// Takes back up to `count` commits. Those before a failure stay taken back, and are told with it.
+fn take_back(store: &Documents, count: u32) -> Result<(u32, Option<Failure>), Failure> {
     for undone in 0..count {
         match store.undo() {
             Ok(true) => {}
-            Ok(false) => return (undone, None),
-            Err(error) if undone == 0 => return (0, Some(error.into())),
+            Ok(false) => return Ok((undone, None)),
+            Err(error) if undone == 0 => return Err(error.into()),
             Err(error) => {
                 let left = count - undone;
                 let hint = format!(
                     "{undone} of {count} were taken back before; 'opslog undo -n {left}' goes on once this is mended"
                 );
-                return (undone, Some(Failure::from(error).with_hint(hint)));
+                return Ok((undone, Some(Failure::from(error).with_hint(hint))));
             }
         }
     }
-    (count, None)
+    Ok((count, None))
 }
 
 /// The documents of what `agent` has taken back since `began` that stay as they are, since another agent has written them later, or they were archived.

@@ -323,6 +323,7 @@ fn an_undo_that_fails_midway_says_what_it_took_back() {
         .stdout("{\"undone\":1}\n")
         .stderr(contains("hint: 1 of 3 were taken back before"));
     assert_eq!(place.output(&["count"]), "2\n");
+    place.run(&["undo"]).assert().code(CORRUPT).stdout("");
 }
 
 #[test]
