@@ -4,7 +4,8 @@ use std::num::ParseIntError;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
-use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
+use clap::parser::ValueSource;
+use clap::{ArgMatches, Args, Parser, Subcommand, ValueEnum, ValueHint};
 use clap_complete::Shell;
 
 use crate::failure::{Failure, STATUS_HELP, Status};
@@ -30,6 +31,20 @@ const ABOUT_QUERY: &str =
 
 The language is jq's, as jaq speaks it; '.' is the document and '$id' its id. A document is picked if the first output is neither false nor null. \
 An expression that fails on a document ends the command: put '?' behind what may fail.";
+
+const ABOUT_UNDO: &str = "Take back the last commit; a batch, such as an import makes, is one.
+
+A commit that no checkpoint has sealed yet is cut off the log: 'history' and 'log' no longer show it. One that a checkpoint has sealed is taken back by a new commit, \
+and they show both. A command that changes a small store makes a checkpoint as it ends, so there it is the second that happens.
+
+Called again and again, it goes back to the first kept commit, but not behind an archive (of a single writer), a migration or a repair. With --agent it takes back that agent's own commits, \
+as far as the last checkpoint of a single writer; a document that another agent has written since, or that was archived, stays as it is, which is said. \
+Without, it takes back what single writers have written since an agent last opened the store.";
+
+const ABOUT_ARCHIVE: &str = "Move documents out of the active set into an archive segment.
+
+It cannot be undone. A single writer's 'undo' does not go behind an archive, neither for these documents nor for others; an agent's passes over the documents that were archived. It writes no operation, so 'log' and 'history' do not show it. \
+'opslog segments NAME --json | opslog import -' brings the documents of a segment back; they stay in the segment, too.";
 
 const ABOUT_VERIFY: &str = "Check every file of the store and say what is damaged.
 
@@ -101,6 +116,21 @@ impl Arguments {
     }
 }
 
+/// Commands that have the store to themselves, or change nothing in it, and so would do nothing with an agent's id.
+const NO_AGENT: [&str; 4] = ["verify", "repair", "backup", "restore"];
+
+/// Refuses an agent's id that was given to a command which would ignore it. That of the environment is meant for others.
+pub(crate) fn refuse_needless_agent(matches: &ArgMatches) -> Result<(), Failure> {
+    let given = matches.value_source("agent") == Some(ValueSource::CommandLine);
+    match matches.subcommand_name() {
+        Some(name) if given && NO_AGENT.contains(&name) => {
+            let message = format!("'{name}' is not done as an agent");
+            Err(Failure::new(Status::Usage, message).with_hint("leave out --agent"))
+        }
+        _ => Ok(()),
+    }
+}
+
 /// The store that is to be changed.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Target<'a> {
@@ -164,12 +194,14 @@ pub(crate) enum Command {
     /// Show the operations of one document, oldest first
     History(HistoryOptions),
     /// Take back the last commit; a batch, such as an import makes, is one
+    #[command(long_about = ABOUT_UNDO)]
     Undo(UndoOptions),
     /// Show operations, oldest first, and follow a live writer
     Log(LogOptions),
     /// Make a checkpoint: a new snapshot and a new log
     Compact,
     /// Move documents out of the active set into an archive segment
+    #[command(long_about = ABOUT_ARCHIVE)]
     Archive(ArchiveOptions),
     /// List the archive segments, or print the documents of one
     Segments(SegmentsOptions),

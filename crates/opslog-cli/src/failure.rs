@@ -88,15 +88,16 @@ impl Failure {
 
     /// The same failure, with what to do about it.
     pub(crate) fn with_hint(self, text: impl Into<String>) -> Self {
-        match self {
-            Self::Stated {
-                status, message, ..
-            } => Self::Stated {
-                status,
-                message,
-                hint: Some(text.into()),
-            },
-            other => other,
+        let status = self.status();
+        let message = match self {
+            Self::Store(error) => error.to_string(),
+            Self::Stated { message, .. } => message,
+            Self::ClosedPipe => return self,
+        };
+        Self::Stated {
+            status,
+            message,
+            hint: Some(text.into()),
         }
     }
 

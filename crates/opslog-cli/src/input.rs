@@ -9,13 +9,19 @@ use std::io::{self, BufRead, BufReader, Read, Seek as _};
 use std::path::Path;
 use std::rc::Rc;
 
+use opslog::Json;
 use serde::de::{Deserializer as _, Error as _, SeqAccess, Visitor};
+use serde_json::Value;
 use serde_json::value::RawValue;
 
 use crate::failure::Failure;
 use crate::fields::Fields;
 
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
+
+/// What is wrong with a document that is not what `export` prints.
+pub(crate) const NOT_EXPORTED: &str =
+    "not of the form {\"id\":…,\"data\":{…}}; name the field of the id with --id FIELD";
 
 /// How a document's id is found.
 pub(crate) enum Identity {
@@ -64,6 +70,12 @@ impl Input {
         let facts = file
             .metadata()
             .map_err(|error| Failure::reading(&name, &error))?;
+        if facts.is_dir() {
+            return Err(Failure::invalid(format!(
+                "{name} is a directory; name a file with documents"
+            ))
+            .with_hint("a copy that 'opslog backup' has made comes back with 'opslog restore'"));
+        }
         if !facts.is_file() {
             return Self::spool(&name, file);
         }
@@ -180,6 +192,19 @@ impl Input {
     }
 }
 
+/// Whether a store takes the document, and programs can read it: JSON's grammar also allows numbers beyond every type, and half characters.
+pub(crate) fn check(id: &str, text: &str) -> Result<(), String> {
+    opslog::check_document(id, text).map_err(|error| error.message().to_owned())?;
+    let document = Json::from(text.to_owned());
+    document.decode::<Value>().map(drop).map_err(|error| {
+        let text = error.message();
+        let message = text.split(" at line ").next().unwrap_or(text);
+        format!(
+            "document '{id}' has half a character, or a number beyond what a program can hold: {message}"
+        )
+    })
+}
+
 /// The document that `text` is, or what is wrong with it.
 fn decode(text: &str, identity: &Identity) -> Result<Document, String> {
     let raw: &RawValue = serde_json::from_str(text).map_err(|error| reason(&error))?;
@@ -198,7 +223,7 @@ fn decode(text: &str, identity: &Identity) -> Result<Document, String> {
         }
     };
     let id = decode_id(id.get())?;
-    opslog::check_document(&id, text).map_err(|error| error.message().to_owned())?;
+    check(&id, text)?;
     Ok(Document {
         id,
         text: text.to_owned(),
@@ -230,10 +255,7 @@ fn skip_blank(reader: &mut impl BufRead) -> io::Result<u64> {
 fn exported(fields: &Fields) -> Result<(&RawValue, &str), String> {
     let known = fields.names().all(|name| name == "id" || name == "data");
     let (Some(id), Some(data), true) = (fields.get("id"), fields.get("data"), known) else {
-        return Err(
-            "not of the form {\"id\":…,\"data\":{…}}; name the field of the id with --id FIELD"
-                .to_owned(),
-        );
+        return Err(NOT_EXPORTED.to_owned());
     };
     if !data.get().starts_with('{') {
         return Err("its data is not a JSON object".to_owned());

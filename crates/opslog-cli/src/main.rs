@@ -16,14 +16,18 @@ mod selection;
 
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::{CommandFactory as _, FromArgMatches as _};
 
 use crate::args::{Arguments, Command};
 use crate::failure::{Failure, Status};
 use crate::output::Output;
 
 fn main() -> ExitCode {
-    let arguments = Arguments::parse();
+    let matches = Arguments::command().get_matches();
+    let arguments = Arguments::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
+    if let Err(failure) = args::refuse_needless_agent(&matches) {
+        return failure.report().into();
+    }
     let mut output = Output::new(&arguments.output);
     let result = run(&arguments, &mut output);
     // What was found before a failure is worth having, so it goes out in any case.

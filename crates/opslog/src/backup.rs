@@ -15,8 +15,9 @@ use crate::document::Document;
 use crate::engine::Engine;
 use crate::format::manifest::{self, Manifest};
 use crate::history::{Part, kept_logs};
-use crate::open::read_manifest;
+use crate::open::{load_all, no_store, read_manifest};
 use crate::oplog::{self, Start};
+use crate::options::{Options, Residency};
 use crate::verify::{self, VerifyReport};
 use crate::{Error, ErrorKind, Result, paths};
 
@@ -32,7 +33,7 @@ const PIECE: usize = 1 << 20;
 /// let store: opslog::Store = opslog::Store::open(&live)?;
 /// store.set("a", &serde_json::json!({"n": 1}))?;
 /// let report = store.backup(&copy)?;
-/// assert_eq!(report.operations, 1);
+/// assert_eq!((report.documents, report.operations), (1, 1));
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -42,8 +43,10 @@ pub struct BackupReport {
     pub files: u64,
     /// Their bytes.
     pub bytes: u64,
-    /// Documents in the snapshot and in the archive segments.
+    /// Documents that the copy has when it is opened, without those in the archive segments.
     pub documents: u64,
+    /// Documents in the archive segments.
+    pub archived: u64,
     /// Operations in the logs.
     pub operations: u64,
 }
@@ -235,6 +238,12 @@ fn ensure_apart(from: &Path, to: &Path) -> Result<()> {
         };
         path.canonicalize().ok()
     });
+    if to.canonicalize().is_ok_and(|to| to == from) {
+        return Err(Error::invalid(
+            "the store and the copy are the same directory; name another one",
+        )
+        .at_path(to));
+    }
     if nearest.is_some_and(|nearest| nearest.starts_with(&from)) {
         return Err(Error::invalid(
             "the copy would be inside the store; choose a directory beside it",
@@ -258,7 +267,7 @@ fn copy_store(
     settled: Option<Settled>,
 ) -> Result<BackupReport> {
     if read_manifest(from)?.is_none() {
-        return Err(Error::not_found("there is no store here").at_path(from.location()));
+        return Err(no_store(from));
     }
     if !is_empty(to)? {
         return Err(Error::new(
@@ -332,15 +341,20 @@ impl Copy<'_> {
         };
         self.copy_blobs()?;
         self.drop_all_but(&manifest);
+        let documents = count_documents(self.to, &manifest)?;
         let bytes = manifest::encode(&manifest);
         self.to.put(paths::MANIFEST, &bytes)?;
-        let items = |file: &&verify::FileCheck| !file.path.starts_with(paths::OPS);
-        let (documents, operations): (Vec<_>, Vec<_>) = report.files.iter().partition(items);
+        let items = |folder: &str| {
+            let files = report.files.iter();
+            let files = files.filter(|file| file.path.starts_with(folder));
+            files.map(|file| file.items).sum()
+        };
         Ok(BackupReport {
             files: self.done.len() as u64 + 1,
             bytes: self.done.values().sum::<u64>() + bytes.len() as u64,
-            documents: documents.iter().map(|file| file.items).sum(),
-            operations: operations.iter().map(|file| file.items).sum(),
+            documents,
+            archived: items(paths::ARCHIVE),
+            operations: items(paths::OPS),
         })
     }
 
@@ -470,6 +484,17 @@ impl Copy<'_> {
 fn stamps_of(manifest: &Manifest) -> Option<String> {
     manifest.ours.as_ref()?.stamps?;
     paths::stamps_of(&manifest.current_snapshot)
+}
+
+/// How many documents the store of `manifest` has, with the operations behind its snapshot. They are read, and not kept.
+fn count_documents(backend: &dyn Backend, manifest: &Manifest) -> Result<u64> {
+    let options = Options {
+        read_only: true,
+        residency: Residency::OnDemand { cache_bytes: PIECE },
+        ..Options::default()
+    };
+    let loaded = load_all::<()>(&options, backend, manifest.clone())?;
+    Ok(loaded.state.len() as u64)
 }
 
 /// The checksum of the first `size` bytes; of fewer where there are no more.

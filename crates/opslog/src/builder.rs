@@ -74,8 +74,8 @@ impl<T: Document> StoreBuilder<T> {
         self
     }
 
-    /// The version of the application's documents, at least 1. A store of a lower version is migrated, one of a higher is refused. Default: whatever the
-    /// store has; 1 for a new one.
+    /// The version of the application's documents, at least 1. A store of a lower version is migrated, one of a higher is refused. Without
+    /// [`migrate`](Self::migrate) its documents stay as they are, and the store is only marked with the new version. Default: whatever the store has; 1 for a new one.
     ///
     /// ```
     /// let builder = opslog::Store::<serde_json::Value>::builder().version(2);

@@ -127,7 +127,13 @@ impl<T: Document> Engine<T> {
 
 fn migrate_one<T>(document: &Stored<T>, from: u32, migrate: &Migration) -> Result<Stored<T>> {
     let id = document.id();
-    let value = document.json().decode()?;
+    let value = document.json().decode().map_err(|error| {
+        Error::invalid(format!(
+            "document '{id}' cannot be migrated, nothing was changed: {}",
+            error.message()
+        ))
+        .caused_by(error)
+    })?;
     let value = migrate(value, from).map_err(|error| {
         Error::invalid(format!(
             "the migration of document '{id}' failed, nothing was changed: {error}"

@@ -7,8 +7,8 @@ use jiff::Timestamp;
 use smallvec::{SmallVec, smallvec};
 
 use crate::document::{Json, Stored};
-use crate::format::op_line::{self, BatchMark, OpKind, OpLine, Prev};
-use crate::merge::{Agent, Order};
+use crate::format::op_line::{self, BatchMark, OpKind, OpLine, Origin, Prev};
+use crate::merge::{Agent, Order, Stamp};
 use crate::oplog::LogLine;
 use crate::{Error, Result, delta, time};
 
@@ -81,6 +81,21 @@ impl Operation {
         })
     }
 
+    /// Whether it is only a mark in the log: an agent's undo leaves a document that another agent has written since, or that was archived, as it is. Whoever follows the
+    /// operations passes over it. In JSON it is a delete that `takes` the least stamp, `[0,""]`.
+    ///
+    /// ```
+    /// # let store: opslog::Store = opslog::Store::in_memory()?;
+    /// store.set("a", &serde_json::json!({"n": 1}))?;
+    /// assert!(!store.history("a")?[0].changes_nothing());
+    /// # Ok::<(), opslog::Error>(())
+    /// ```
+    #[must_use]
+    pub fn changes_nothing(&self) -> bool {
+        let stamp = self.order.as_ref().map(|order| &order.stamp);
+        stamp.is_some_and(|stamp| *stamp == Stamp::default())
+    }
+
     /// The operation as one line of JSON with the keys of the log: `ts`, `op`, `id`, `prev` (whole), `data`, and so on.
     ///
     /// ```
@@ -94,6 +109,7 @@ impl Operation {
     #[must_use]
     pub fn to_json(&self) -> String {
         let ts = time::format_timestamp(self.ts);
+        let nothing = Stamp::default();
         let mut out = Vec::new();
         let prev = self
             .prev
@@ -112,7 +128,10 @@ impl Operation {
                 blind: self.blind,
                 undo: self.undo,
                 batch: self.batch.map(|(index, count)| BatchMark { index, count }),
-                origin: op_line::Origin::default(),
+                origin: Origin {
+                    takes: self.changes_nothing().then(|| nothing.text()),
+                    ..Origin::default()
+                },
                 seq: None,
                 at: None,
             },

@@ -121,9 +121,15 @@ pub(crate) fn load_consistent<T: Document>(
     }
 }
 
+/// Why a store without a manifest cannot be opened: there is none, or its manifest was lost.
 pub(crate) fn no_store(backend: &dyn Backend) -> Error {
-    Error::not_found("there is no store here; open it for writing once to create it")
-        .at_path(backend.location())
+    let lost = ensure_nothing_is_lost(backend).err();
+    match lost.filter(|error| !error.is_not_found()) {
+        // A writer may have created the store since the manifest was looked for.
+        Some(error) if !matches!(read_manifest(backend), Ok(Some(_))) => error,
+        _ => Error::not_found("there is no store here; open it for writing once to create it")
+            .at_path(backend.location()),
+    }
 }
 
 /// A file that the manifest names must be there.
@@ -327,7 +333,7 @@ fn ensure_nothing_is_lost(backend: &dyn Backend) -> Result<()> {
                 .filter(|line| !line.trim_ascii().is_empty());
             if lines.count() > lines_allowed {
                 return Err(Error::corrupt(format!(
-                    "the manifest is missing, but {name} holds data; restore manifest.json from a backup, nothing was changed"
+                    "the manifest is missing, but {name} holds data; restore manifest.json from a backup, or have `opslog repair` make one, nothing was changed"
                 ))
                 .at_path(format!("{}/{}", backend.location(), paths::MANIFEST)));
             }

@@ -395,7 +395,8 @@ impl<T: Document> Store<T> {
     }
 
     /// Takes back the last commit (a batch is one) and says whether there was one. Called again and again it goes back to the first kept commit, across checkpoints and reopens; it
-    /// stops at an archive and at a migration. Durable on return, in every write mode.
+    /// stops at an archive and at a migration. By default the commit leaves no trace in the history, unless a checkpoint has sealed it; see [`UndoMode`](crate::UndoMode). An agent takes back its own
+    /// commits. Durable on return, in every write mode.
     ///
     /// # Errors
     ///
@@ -486,7 +487,7 @@ impl<T: Document> Store<T> {
     }
 
     /// Moves the documents that `predicate` picks out of the active set, to the archive segment (by default the present quarter, such as `2026-Q4`), and says how
-    /// many. What the segment has already stays; a document that it has under the same id is replaced. Durable on return. `undo` does not go back behind it.
+    /// many. What the segment has already stays; a document that it has under the same id is replaced. Durable on return. `undo` does not go back behind it, and it is no operation: `history` and `ops` do not show it.
     ///
     /// # Errors
     ///

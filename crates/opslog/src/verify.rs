@@ -7,10 +7,10 @@ use crate::backend::{Backend, FsBackend, Object};
 use crate::format::manifest::{ArchiveFacts, FileFacts, Manifest};
 use crate::format::{archive, snapshot, stamps};
 use crate::history::{Part, kept_logs};
-use crate::open::read_manifest;
+use crate::open::{no_store, read_manifest};
 use crate::oplog::{self, DamageKind, Lines, LogLine, Outcome, Start};
 use crate::recover::DamageReport;
-use crate::{Error, ErrorKind, Result, base, load, paths};
+use crate::{ErrorKind, Result, base, load, paths};
 
 /// How often the check starts over because a writer made a checkpoint meanwhile.
 const TRIES: usize = 20;
@@ -72,7 +72,7 @@ impl VerifyReport {
 ///
 /// # Errors
 ///
-/// `NotFound` when there is no store; `Unavailable` when a file cannot be read. Damage is no error: it is in the report.
+/// `NotFound` when there is no store; `Unavailable` when a file cannot be read. Damage is no error: it is in the report, that the manifest of a store is missing too.
 ///
 /// ```
 /// # let directory = tempfile::tempdir()?;
@@ -105,7 +105,13 @@ pub fn verify_backend(backend: &dyn Backend) -> Result<VerifyReport> {
         let manifest = match read_manifest(backend) {
             Ok(Some(manifest)) => manifest,
             Ok(None) => {
-                return Err(Error::not_found("there is no store here").at_path(backend.location()));
+                let error = no_store(backend);
+                if error.kind() != ErrorKind::Corrupt {
+                    return Err(error);
+                }
+                let mut check = FileCheck::new(paths::MANIFEST, 0);
+                check.damaged(0, 0, error.message());
+                return Ok(VerifyReport { files: vec![check] });
             }
             Err(error) if error.kind() == ErrorKind::Corrupt => {
                 let size = backend.open(paths::MANIFEST)?.size()?;

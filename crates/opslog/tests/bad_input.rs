@@ -1229,6 +1229,37 @@ fn a_migration_that_fails_names_the_document_and_changes_nothing() {
     );
 }
 
+#[test]
+fn a_document_that_cannot_be_decoded_is_named() {
+    let directory = a_store();
+    let store = Store::<Value>::open(directory.path()).unwrap();
+    for (id, text) in [("half", r#"{"a":"\ud800"}"#), ("huge", r#"{"n":1e400}"#)] {
+        store.set_json(id, text).unwrap();
+        let named = format!("'{id}'");
+        for error in [
+            store.get(id).unwrap_err(),
+            store.all().unwrap_err(),
+            store.entries().unwrap_err(),
+            store.filter(|_, _| true).unwrap_err(),
+        ] {
+            assert!(error.to_string().contains(&named), "{error}");
+        }
+        store.flush().unwrap();
+        let copy = tempfile::tempdir().unwrap();
+        store.backup(copy.path()).unwrap();
+        let builder = Store::builder()
+            .version(2)
+            .migrate(|document, _| Ok(document));
+        refused(
+            copy.path(),
+            builder,
+            ErrorKind::InvalidInput,
+            &[&named, "nothing was changed"],
+        );
+        store.delete(id).unwrap();
+    }
+}
+
 /// A call that would change a store; how it is refused.
 type Change = fn(&Store) -> Option<Error>;
 

@@ -18,7 +18,7 @@ pub(crate) fn run(directory: &Path, output: &mut Output) -> Result<(), Failure> 
                 "clock": agent.clock,
                 "ops": agent.ops,
                 "unfoldedOps": agent.unfolded_ops,
-                "lastSeen": agent.last_seen.to_string(),
+                "lastSeen": format!("{:.3}", agent.last_seen),
                 "log": agent.log,
             });
             output.line(&facts.to_string())?;

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use serde_json::json;
 
 use crate::args::{ArchiveOptions, Target};
-use crate::failure::{Failure, Status};
+use crate::failure::{Failure, Status, note};
 use crate::open;
 use crate::output::Output;
 use crate::selection::Selection;
@@ -31,10 +31,21 @@ pub(crate) fn run(
         Ok(true)
     })?;
     let archived = store.archive(|_, id| picked.contains(id), options.segment.as_deref())?;
-    store.close()?;
+    open::close(&store);
     output.outcome(
         &format!("archived {archived}"),
         &json!({"archived": archived}),
     )?;
+    if output.is_table() && archived > 0 {
+        output.flush()?;
+        let undo = if target.agent.is_some() {
+            "undo does not bring archived documents back"
+        } else {
+            "undo does not go behind an archive, nor bring its documents back"
+        };
+        note(&format!(
+            "{undo}; 'opslog segments NAME --json | opslog import -' does, and leaves the segment as it is"
+        ));
+    }
     Ok(())
 }

@@ -23,10 +23,11 @@ pub(crate) fn run(
 /// What was copied, for people.
 pub(super) fn sentence(report: &BackupReport) -> String {
     format!(
-        "copied and checked {} files, {}: {} documents in the snapshot and the archive, {} operations",
+        "copied and checked {} files, {}: {} documents, {} archived ones, {} operations",
         report.files,
         HumanBytes(report.bytes),
         report.documents,
+        report.archived,
         report.operations
     )
 }
@@ -37,6 +38,7 @@ pub(super) fn facts(report: &BackupReport) -> Value {
         "files": report.files,
         "bytes": report.bytes,
         "documents": report.documents,
+        "archived": report.archived,
         "operations": report.operations,
     })
 }

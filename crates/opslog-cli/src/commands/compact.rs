@@ -12,7 +12,7 @@ pub(crate) fn run(target: Target<'_>, output: &mut Output) -> Result<(), Failure
     let store = open::write(target)?;
     store.compact()?;
     let stats = store.stats()?;
-    store.close()?;
+    open::close(&store);
     output.outcome(
         &format!(
             "wrote a snapshot of {} documents, {}",

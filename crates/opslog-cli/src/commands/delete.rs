@@ -27,7 +27,7 @@ pub(crate) fn run(
         }
         Ok(deleted.len())
     })?;
-    store.close()?;
+    open::close(&store);
     output.outcome(&format!("deleted {deleted}"), &json!({"deleted": deleted}))?;
     Ok(())
 }

@@ -7,7 +7,7 @@ use serde_json::json;
 
 use crate::args::{ImportOptions, Target};
 use crate::failure::{Failure, Status, note, warn};
-use crate::input::{Document, Identity, Input};
+use crate::input::{Document, Identity, Input, NOT_EXPORTED};
 use crate::open::{self, Documents};
 use crate::output::Output;
 
@@ -47,36 +47,46 @@ pub(crate) fn run(
         Some(store) => store,
         None => open::write_or_create(target)?,
     };
-    let counts = write(&store, &input, &identity, options)?;
-    store.close()?;
+    let mut counts = Counts::default();
+    write(&store, &input, &identity, options, &mut counts)
+        .map_err(|failure| halfway(failure, &counts, target.agent))?;
+    open::close(&store);
     debug_assert_eq!(bad, counts.skipped, "both passes read the same input");
-    report(&counts, output)
+    report(&counts, target.agent, output)
 }
 
 /// Reads everything once. Says what is bad, and how much it is; that is a failure unless it is to be skipped.
 fn check(input: &Input, identity: &Identity, skip_bad: bool) -> Result<u64, Failure> {
-    let (mut total, mut bad) = (0_u64, 0_u64);
+    let (mut total, mut bad, mut shown, mut id_needed) = (0_u64, 0_u64, 0_u64, false);
     let bar = progress(input, "checking");
     input.read(identity, |file| bar.wrap_read(file), &mut |item| {
         total += 1;
         if let Err(reason) = &item.document {
             bad += 1;
-            if bad <= BAD_SHOWN {
+            // That the id's field was not named is true of every line, and said once.
+            let again = std::mem::replace(&mut id_needed, reason == NOT_EXPORTED) && id_needed;
+            if shown < BAD_SHOWN && !again {
+                shown += 1;
                 bar.suspend(|| warn(&format!("{}: line {}: {reason}", input.name, item.line)));
             }
         }
         Ok(())
     })?;
     bar.finish_and_clear();
-    if bad > BAD_SHOWN {
-        warn(&format!("and {} more", bad - BAD_SHOWN));
+    if bad > shown {
+        warn(&format!("and {} more", bad - shown));
     }
     if bad > 0 && !skip_bad {
-        return Err(Failure::invalid(format!(
-            "{bad} of {total} {} bad; nothing was imported",
-            if bad == 1 { "is" } else { "are" }
-        ))
-        .with_hint("mend the input, or import the rest with --skip-bad"));
+        let hint = match identity {
+            Identity::Exported if bad == total => {
+                "if the id is in a field of the document, name it with --id FIELD"
+            }
+            _ if bad == total => "mend the input",
+            _ => "mend the input, or import the rest with --skip-bad",
+        };
+        let verb = if bad == 1 { "is" } else { "are" };
+        let message = format!("{bad} of {total} {verb} bad; nothing was imported");
+        return Err(Failure::invalid(message).with_hint(hint));
     }
     Ok(bad)
 }
@@ -87,14 +97,14 @@ fn write(
     input: &Input,
     identity: &Identity,
     options: &ImportOptions,
-) -> Result<Counts, Failure> {
+    counts: &mut Counts,
+) -> Result<(), Failure> {
     let (most, most_bytes) = if options.atomic {
         (usize::MAX, usize::MAX)
     } else {
         let most = usize::try_from(options.batch_size).unwrap_or(usize::MAX);
         (most, BATCH_BYTES)
     };
-    let mut counts = Counts::default();
     let mut waiting: Vec<Document> = Vec::new();
     let mut bytes = 0;
     let bar = progress(input, "importing");
@@ -105,20 +115,20 @@ fn write(
                 waiting.push(document);
             }
             Err(_) if options.skip_bad => counts.skipped += 1,
-            Err(reason) => return Err(changed(input, item.line, &reason, &counts)),
+            Err(reason) => return Err(changed(input, item.line, &reason)),
         }
         if waiting.len() >= most || bytes >= most_bytes {
-            commit(store, &mut waiting, &mut counts)?;
+            commit(store, &mut waiting, counts)?;
             bytes = 0;
         }
         Ok(())
     })?;
-    commit(store, &mut waiting, &mut counts)?;
+    commit(store, &mut waiting, counts)?;
     bar.finish_and_clear();
-    Ok(counts)
+    Ok(())
 }
 
-fn changed(input: &Input, line: u64, reason: &str, counts: &Counts) -> Failure {
+fn changed(input: &Input, line: u64, reason: &str) -> Failure {
     Failure::new(
         Status::Conflict,
         format!(
@@ -126,11 +136,28 @@ fn changed(input: &Input, line: u64, reason: &str, counts: &Counts) -> Failure {
             input.name
         ),
     )
-    .with_hint(format!(
-        "{} documents are in; 'opslog undo -n {}' takes them back",
+}
+
+/// The same failure, with how much of the import is in the store, and how to take it back.
+fn halfway(failure: Failure, counts: &Counts, agent: Option<&str>) -> Failure {
+    if counts.commits == 0 {
+        return failure;
+    }
+    failure.with_hint(format!(
+        "{} documents are in; '{}' takes them back",
         counts.imported + counts.updated,
-        counts.commits
+        undo_of(counts, agent)
     ))
+}
+
+/// The command that takes the import back.
+fn undo_of(counts: &Counts, agent: Option<&str>) -> String {
+    let agent = agent.map_or_else(String::new, |agent| format!(" --agent {agent}"));
+    let count = match counts.commits {
+        1 => String::new(),
+        commits => format!(" -n {commits}"),
+    };
+    format!("opslog{agent} undo{count}")
 }
 
 /// Writes what waits as one commit.
@@ -157,7 +184,7 @@ fn commit(
     Ok(())
 }
 
-fn report(counts: &Counts, output: &mut Output) -> Result<(), Failure> {
+fn report(counts: &Counts, agent: Option<&str>, output: &mut Output) -> Result<(), Failure> {
     let Counts {
         imported,
         updated,
@@ -170,12 +197,10 @@ fn report(counts: &Counts, output: &mut Output) -> Result<(), Failure> {
     output.outcome(&sentence, &facts)?;
     if output.is_table() && *commits > 0 {
         output.flush()?;
-        let count = if *commits == 1 {
-            String::new()
-        } else {
-            format!(" -n {commits}")
-        };
-        note(&format!("'opslog undo{count}' takes this import back"));
+        note(&format!(
+            "'{}' takes this import back",
+            undo_of(counts, agent)
+        ));
     }
     Ok(())
 }

@@ -1,5 +1,6 @@
 //! `opslog log`: operations as they were committed, and those that a live writer adds.
 
+use std::io;
 use std::path::Path;
 use std::thread;
 use std::time::Duration;
@@ -8,6 +9,7 @@ use jiff::civil::{Date, DateTime};
 use jiff::tz::TimeZone;
 use jiff::{Span, Timestamp};
 use opslog::{Cursor, OpKind, Operation, Since, Tail};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use crate::args::LogOptions;
 use crate::failure::{Failure, Status, note};
@@ -54,8 +56,20 @@ pub(crate) fn run(
         let tail = store.tail()?;
         follow(&tail, &since, &mut last, output)?;
         output.flush()?;
+        if has_no_reader() {
+            return Err(Failure::ClosedPipe);
+        }
         thread::sleep(INTERVAL);
     }
+}
+
+/// Whether whoever read the standard output has gone: a pipe tells that unasked only when it is written to.
+fn has_no_reader() -> bool {
+    let stdout = io::stdout();
+    let mut polled = [PollFd::new(&stdout, PollFlags::empty())];
+    let answered = poll(&mut polled, Some(&Timespec::default()));
+    let gone = PollFlags::ERR | PollFlags::HUP;
+    answered.is_ok() && polled.iter().any(|fd| fd.revents().intersects(gone))
 }
 
 /// Prints what came, but for what was printed before.
@@ -94,6 +108,7 @@ pub(crate) fn print(operation: &Operation, output: &mut Output) -> Result<(), Fa
         return output.line(&format!("{line},\"cursor\":{cursor}}}"));
     }
     let (word, style) = match (operation.kind, &operation.prev) {
+        _ if operation.changes_nothing() => ("no effect", FAINT),
         (OpKind::Delete, _) => ("delete", BAD),
         (OpKind::Set, None) if !operation.blind => ("create", GOOD),
         (OpKind::Set, _) => ("update", anstyle::Style::new()),

@@ -21,6 +21,10 @@ pub(crate) fn run(
         Existing::Refuse
     };
     let report = opslog::restore(&options.from, directory, existing).map_err(|error| {
+        if error.is_not_found() {
+            let message = format!("there is no backup in {}", options.from.display());
+            return Failure::new(Status::NotFound, message);
+        }
         if error.kind() == ErrorKind::Conflict && !options.replace {
             return Failure::new(Status::Conflict, error.to_string())
                 .with_hint("with --replace the directory that is there is renamed, and kept");

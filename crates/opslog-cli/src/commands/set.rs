@@ -8,6 +8,7 @@ use serde_json::value::RawValue;
 use crate::args::{FieldValue, SetOptions, Target};
 use crate::failure::Failure;
 use crate::fields::Fields;
+use crate::input::check;
 use crate::open::{self, Documents};
 use crate::output::Output;
 
@@ -18,15 +19,16 @@ pub(crate) fn run(
 ) -> Result<(), Failure> {
     // Whatever can be wrong with the arguments is known before a store is made.
     let whole = options.document.as_deref().map(whole).transpose()?;
-    opslog::check_document(&options.id, whole.as_deref().unwrap_or("{}"))?;
+    check(&options.id, whole.as_deref().unwrap_or("{}")).map_err(Failure::invalid)?;
     let store = open::write_or_create(target)?;
     let known = store.has(&options.id)?;
     let text = match whole {
         Some(text) => text,
         None => amended(&store, &options.id, &options.fields)?,
     };
+    check(&options.id, &text).map_err(Failure::invalid)?;
     store.set_json(&options.id, &text)?;
-    store.close()?;
+    open::close(&store);
     let outcome = if known { "updated" } else { "created" };
     output.outcome(
         &format!("{outcome} {}", options.id),

@@ -1,9 +1,10 @@
 //! Several agents on one store.
 
 use opslog::Store;
+use predicates::str::contains;
 use serde_json::Value;
 
-use super::{INVALID_INPUT, LOCKED, Place};
+use super::{INVALID_INPUT, LOCKED, Place, USAGE};
 
 #[test]
 fn agents_write_beside_each_other_and_are_listed() {
@@ -51,6 +52,7 @@ fn a_single_writer_and_the_same_agent_are_told_who_is_in_the_way() {
     let assert = place.run(&set).assert().code(LOCKED);
     let error = String::from_utf8(assert.get_output().stderr.clone()).unwrap();
     assert!(error.contains("agents"), "{error}");
+    assert!(error.contains("or write with --agent ID"), "{error}");
     let assert = place
         .run(&["--agent", "ann", "set", "a", "{}"])
         .assert()
@@ -63,4 +65,54 @@ fn a_single_writer_and_the_same_agent_are_told_who_is_in_the_way() {
         .code(INVALID_INPUT);
     drop(ann);
     place.run(&set).assert().success();
+}
+
+#[test]
+fn an_undo_that_another_agent_has_overtaken_says_that_nothing_changed() {
+    let place = Place::new();
+    for agent in ["ann", "ben"] {
+        let document = format!("{{\"by\":\"{agent}\"}}");
+        place.output(&["--agent", agent, "set", "t1", &document]);
+    }
+    place
+        .run(&["--agent", "ann", "undo"])
+        .assert()
+        .success()
+        .stdout("{\"undone\":1,\"unchanged\":[\"t1\"]}\n")
+        .stderr("note: nothing changed in 't1': another agent has written it since, or it was archived\n");
+    assert_eq!(place.output(&["get", "t1"]), "{\"by\":\"ben\"}\n");
+    for verb in [&["log"][..], &["history", "t1"]] {
+        let printed = place.output(verb);
+        let last: Value = serde_json::from_str(printed.lines().last().unwrap()).unwrap();
+        assert_eq!(last["takes"], serde_json::json!([0, ""]), "{printed}");
+        let others = printed.lines().rev().skip(1);
+        assert!(others.into_iter().all(|line| !line.contains("takes")));
+    }
+    let table = place.output(&["--table", "log"]);
+    assert!(table.lines().last().unwrap().contains("no effect"));
+    assert!(!table.contains("delete"), "{table}");
+    assert_eq!(
+        place.output(&["--agent", "ben", "undo"]),
+        "{\"undone\":1,\"unchanged\":[]}\n"
+    );
+}
+
+#[test]
+fn an_agent_s_id_that_would_be_ignored_is_refused() {
+    let place = Place::with_documents();
+    for arguments in [
+        &["--agent", "ann", "verify"][..],
+        &["verify", "--agent", "ann"],
+        &["--agent", "ann", "repair"],
+        &["--agent", "ann", "backup", "copy"],
+        &["--agent", "ann", "restore", "copy"],
+    ] {
+        place
+            .run(arguments)
+            .assert()
+            .code(USAGE)
+            .stderr(contains("is not done as an agent"));
+    }
+    let mut verify = place.run(&["verify"]);
+    verify.env("OPSLOG_AGENT", "ann").assert().success();
 }

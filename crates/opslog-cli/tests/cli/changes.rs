@@ -1,5 +1,6 @@
 //! Changing documents one by one: `set`, `delete`, `undo`, `archive`, `compact`.
 
+use predicates::prelude::PredicateBooleanExt as _;
 use predicates::str::contains;
 
 use crate::{EXPORTED, INVALID_INPUT, NOT_FOUND, Place, USAGE};
@@ -62,6 +63,34 @@ fn what_is_no_document_is_refused_before_a_store_is_made() {
         .code(USAGE);
     place.run(&["set", "a"]).assert().code(USAGE);
     assert!(!place.store().exists());
+}
+
+#[test]
+fn what_no_program_could_read_is_refused() {
+    let place = Place::new();
+    for text in [r#"{"a":"\ud800"}"#, r#"{"a":[1e400]}"#, r#"{"\udc00":1}"#] {
+        place
+            .run(&["set", "a", text])
+            .assert()
+            .code(INVALID_INPUT)
+            .stderr(contains("document 'a' has half a character, or a number"));
+    }
+    assert!(!place.store().exists());
+    place.output(&[
+        "set",
+        "a",
+        r#"{"n":1e-400,"m":123456789012345678901234567890}"#,
+    ]);
+    place
+        .run(&["set", "a", "--field", "n=1e400"])
+        .assert()
+        .code(INVALID_INPUT);
+    assert_eq!(
+        place.output(&["get", "a"]),
+        "{\"n\":1e-400,\"m\":123456789012345678901234567890}\n"
+    );
+    let store = place.open();
+    assert_eq!(store.filter(|_, _| true).unwrap().len(), 1);
 }
 
 #[test]
@@ -129,6 +158,25 @@ fn archived_documents_leave_the_active_set_and_can_be_shown() {
     );
     assert_eq!(place.output(&["segments", "old"]), EXPORTED);
     place.run(&["segments", "new"]).assert().code(NOT_FOUND);
+}
+
+#[test]
+fn an_archive_says_that_it_ends_undo_and_how_documents_come_back() {
+    let place = Place::with_documents();
+    place
+        .run(&["--table", "archive", ".n < 3", "-s", "old"])
+        .assert()
+        .success()
+        .stderr(contains("undo does not go behind an archive").and(contains("opslog import -")));
+    place.run(&["undo"]).assert().code(NOT_FOUND);
+    assert_eq!(place.output(&["log"]).lines().count(), 3);
+    let documents = place.output(&["segments", "old", "--json"]);
+    place
+        .run(&["import", "-"])
+        .write_stdin(documents)
+        .assert()
+        .success();
+    assert_eq!(place.output(&["count"]), "3\n");
 }
 
 #[test]

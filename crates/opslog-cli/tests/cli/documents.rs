@@ -116,6 +116,10 @@ fn without_a_directory_the_error_says_how_to_name_one() {
 fn stats_are_one_object() {
     let place = Place::with_documents();
     let stats: serde_json::Value = serde_json::from_str(&place.output(&["stats"])).unwrap();
+    for time in ["created", "lastCheckpoint"] {
+        let time = stats[time].as_str().unwrap();
+        assert_eq!(time.len(), "2026-01-31T12:00:00.000Z".len(), "{time}");
+    }
     assert_eq!(stats["documents"], 3);
     assert_eq!(stats["damage"], 0);
     assert!(stats["bytes"]["total"].as_u64() > Some(100));

@@ -197,6 +197,35 @@ fn many_bad_lines_are_summed_up() {
 }
 
 #[test]
+fn a_field_that_was_not_named_is_asked_for_once() {
+    let place = Place::new();
+    place
+        .run(&["import", "-"])
+        .write_stdin("{\"name\":\"a\"}\n".repeat(100))
+        .assert()
+        .code(INVALID_INPUT)
+        .stderr(
+            contains("line 1:")
+                .and(contains("line 2:").not())
+                .and(contains("and 99 more"))
+                .and(contains("hint: if the id is in a field"))
+                .and(contains("--skip-bad").not()),
+        );
+}
+
+#[test]
+fn an_agent_s_import_is_taken_back_by_that_agent() {
+    let place = Place::new();
+    place
+        .run(&["--table", "--agent", "ann", "import", "--id", "id"])
+        .args(["--batch-size", "1", "-"])
+        .write_stdin("{\"id\":1}\n{\"id\":2}\n")
+        .assert()
+        .success()
+        .stderr(contains("'opslog --agent ann undo -n 2' takes this import"));
+}
+
+#[test]
 fn a_file_that_is_not_there_is_not_found() {
     let place = Place::new();
     place
@@ -225,4 +254,35 @@ fn a_batch_size_of_zero_is_refused() {
         .run(&["import", "--batch-size", "0", "-"])
         .assert()
         .code(USAGE);
+}
+
+#[test]
+fn what_no_program_could_read_is_a_bad_line() {
+    let place = Place::new();
+    let lines = concat!(
+        r#"{"id":"a","data":{"text":"\ud800"}}"#,
+        "\n",
+        r#"{"id":"b","data":{"n":1e400}}"#,
+        "\n",
+        r#"{"id":"c","data":{"n":1}}"#,
+        "\n",
+    );
+    place
+        .run(&["import", "-"])
+        .write_stdin(lines)
+        .assert()
+        .code(INVALID_INPUT)
+        .stderr(contains(
+            "line 1: document 'a' has half a character, or a number",
+        ))
+        .stderr(contains(
+            "line 2: document 'b' has half a character, or a number",
+        ));
+    place
+        .run(&["import", "--skip-bad", "-"])
+        .write_stdin(lines)
+        .assert()
+        .success();
+    assert_eq!(place.output(&["count"]), "1\n");
+    assert_eq!(place.open().all().unwrap().len(), 1);
 }

@@ -4,7 +4,7 @@ use std::io::{BufRead as _, BufReader, Read as _};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use predicates::str::contains;
 use serde_json::{Value, json};
@@ -160,4 +160,28 @@ fn a_closed_pipe_ends_the_command_quietly() {
     let result = child.wait_with_output().unwrap();
     assert!(result.status.success(), "{result:?}");
     assert!(result.stderr.is_empty(), "{result:?}");
+}
+
+#[test]
+fn follow_ends_when_its_reader_has_gone() {
+    let place = Place::new();
+    let store = place.open();
+    store.set("a", &json!({"n": 1})).unwrap();
+    let mut child = Command::new(env!("CARGO_BIN_EXE_opslog"))
+        .arg("--data")
+        .arg(place.store())
+        .args(["log", "--follow"])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut output = BufReader::new(child.stdout.take().unwrap());
+    output.read_line(&mut String::new()).unwrap();
+    drop(output);
+    let began = Instant::now();
+    while child.try_wait().unwrap().is_none() && began.elapsed() < PATIENCE {
+        thread::sleep(Duration::from_millis(20));
+    }
+    // If it went on though nobody reads what it prints, it is ended here, and that is no success.
+    let _ = child.kill();
+    assert!(child.wait().unwrap().success());
 }

@@ -8,6 +8,7 @@
 mod agents;
 mod changes;
 mod documents;
+mod full_disk;
 mod import;
 mod live;
 mod log;

@@ -3,10 +3,14 @@
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use predicates::prelude::PredicateBooleanExt as _;
 use predicates::str::contains;
 use serde_json::{Value, json};
 
-use crate::{CONFLICT, CORRUPT, EXPORTED, LOCKED, NOT_FOUND, Place, command, content, overwrite};
+use crate::{
+    CONFLICT, CORRUPT, EXPORTED, INVALID_INPUT, LOCKED, NOT_FOUND, Place, command, content,
+    overwrite,
+};
 
 fn value(text: &str) -> Value {
     serde_json::from_str(text).unwrap()
@@ -41,6 +45,33 @@ fn a_backup_is_a_store_and_comes_back() {
         .assert()
         .success()
         .stdout("1\n");
+}
+
+#[test]
+fn a_backup_counts_the_documents_that_the_copy_has() {
+    for agent in [&[][..], &["--agent", "ann"]] {
+        let place = Place::with_documents();
+        place.output(&[agent, &["archive", ".n == 1", "--segment", "old"]].concat());
+        let builder = opslog::Store::<Value>::builder().checkpoint_on_close(false);
+        let builder = match agent.last() {
+            Some(agent) => builder.agent_id(*agent),
+            None => builder,
+        };
+        let store = builder.open(place.store()).unwrap();
+        for n in 0..5 {
+            store.set(&format!("new-{n}"), &json!({})).unwrap();
+        }
+        store.set("b", &json!({})).unwrap();
+        store.delete("new-0").unwrap();
+        let copy = place.directory.path().join("copy");
+        let report = value(&place.output(&["backup", path(&copy)]));
+        let facts = (&report["documents"], &report["archived"]);
+        assert_eq!(facts, (&json!(6), &json!(1)), "{report}");
+        assert_eq!(place.output(&["count"]), "6\n");
+        drop(store);
+        let report = value(&place.output(&["restore", "--replace", path(&copy)]));
+        assert_eq!(report["documents"], 6);
+    }
 }
 
 #[test]
@@ -163,6 +194,42 @@ fn a_store_whose_manifest_is_lost_is_repaired() {
 }
 
 #[test]
+#[expect(clippy::disallowed_methods, reason = "a test damages a store")]
+fn every_command_says_that_the_manifest_is_missing() {
+    let place = Place::with_documents();
+    std::fs::remove_file(place.store().join("manifest.json")).unwrap();
+    let copy = place.directory.path().join("copy");
+    for verb in [
+        &["count"][..],
+        &["get", "a"],
+        &["log"],
+        &["stats"],
+        &["set", "a", "{}"],
+        &["--agent", "ann", "set", "a", "{}"],
+        &["delete", "a"],
+        &["import", "-"],
+        &["backup", path(&copy)],
+    ] {
+        place
+            .run(verb)
+            .assert()
+            .code(CORRUPT)
+            .stderr(contains("the manifest is missing").and(contains("opslog repair")));
+    }
+    let found = place
+        .run(&["verify"])
+        .assert()
+        .code(CORRUPT)
+        .stderr(contains("opslog repair"));
+    let found = value(std::str::from_utf8(&found.get_output().stdout).unwrap());
+    let reason = found["damage"][0]["reason"].as_str().unwrap();
+    assert!(reason.contains("the manifest is missing"), "{reason}");
+    assert!(!copy.exists());
+    place.output(&["repair"]);
+    assert_eq!(place.output(&["export"]), EXPORTED);
+}
+
+#[test]
 fn a_store_of_agents_whose_manifest_is_lost_is_repaired() {
     let place = Place::with_documents();
     place.output(&["--agent", "one", "set", "c", "{}"]);
@@ -235,4 +302,51 @@ fn nothing_is_repaired_or_replaced_under_a_writer() {
         .run(&["restore", "--replace", path(&copy)])
         .assert()
         .code(LOCKED);
+}
+
+#[test]
+fn an_undo_that_fails_midway_says_what_it_took_back() {
+    let place = Place::new();
+    for id in ["aaaa", "bbbb"] {
+        place.output(&["set", id, "{}"]);
+    }
+    let log = place.stored("ops").remove(1);
+    let mut bytes = content(&log);
+    let at = bytes.windows(4).position(|part| part == b"bbbb").unwrap();
+    bytes[at] ^= 1;
+    overwrite(&log, &bytes);
+    place.output(&["set", "cccc", "{}"]);
+    place
+        .run(&["undo", "-n", "3"])
+        .assert()
+        .code(CORRUPT)
+        .stdout("{\"undone\":1}\n")
+        .stderr(contains("hint: 1 of 3 were taken back before"));
+    assert_eq!(place.output(&["count"]), "2\n");
+    place.run(&["undo"]).assert().code(CORRUPT).stdout("");
+}
+
+#[test]
+fn a_store_is_not_restored_onto_itself_nor_from_nothing() {
+    let place = Place::with_documents();
+    for options in [&[][..], &["--replace"]] {
+        place
+            .run(&["restore", path(&place.store())])
+            .args(options)
+            .assert()
+            .code(INVALID_INPUT)
+            .stderr(contains("are the same directory"));
+    }
+    let nowhere = place.directory.path().join("nowhere");
+    place
+        .run(&["restore", "--replace", path(&nowhere)])
+        .assert()
+        .code(NOT_FOUND)
+        .stderr(contains("there is no backup in"));
+    assert_eq!(place.output(&["export"]), EXPORTED);
+    place
+        .run(&["import", path(&place.store())])
+        .assert()
+        .code(INVALID_INPUT)
+        .stderr(contains("is a directory"));
 }

@@ -114,7 +114,9 @@ fn a_condition_needs_an_equals_sign() {
 #[test]
 fn half_a_character_in_one_document_does_not_stop_a_query() {
     let place = Place::with_documents();
-    place.output(&["set", "half", "{\"a\":\"\\ud800\",\"n\":4}"]);
+    let store = place.open();
+    store.set_json("half", r#"{"a":"\ud800","n":4}"#).unwrap();
+    store.close().unwrap();
     assert_eq!(
         place.output(&["query", ".n > 1 and .n < 5"]),
         line(1) + "{\"id\":\"half\",\"data\":{\"a\":\"\\ud800\",\"n\":4}}\n"

@@ -195,6 +195,14 @@ fn a_torn_last_write_is_no_damage() {
         table.contains("unfinished write, cut off by the next writer"),
         "{table}"
     );
+    for verb in [&["count"][..], &["set", "g", "{}"]] {
+        place.run(verb).assert().success().stderr(
+            contains("are an unfinished write and were left out, as is normal after a crash")
+                .and(contains("warning").not()),
+        );
+    }
+    // It was cut off, so there is nothing more to say.
+    place.output(&["count"]);
 }
 
 #[test]
