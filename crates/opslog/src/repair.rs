@@ -25,6 +25,7 @@ use crate::{Error, ErrorKind, Result, paths};
 
 mod agents;
 mod apply;
+mod archives;
 mod examine;
 mod history;
 mod logs;
@@ -48,6 +49,8 @@ pub struct RepairReport {
     pub recovered: Vec<String>,
     /// Documents that were kept although nothing vouches for every byte of them: the file's checksum does not match, and no kept operation says what they were.
     pub doubtful: Vec<String>,
+    /// Those of the doubtful documents whose text is not what the last kept operation on them says, though a migration, say, may be why: look at these first.
+    pub differing: Vec<String>,
     /// Documents of unreadable parts that are not in the store any more, or only as they were before. Where the damage hit an id itself, it is not among them, or not as it was.
     pub lost: Vec<String>,
     /// The files in which everything is kept that was replaced or left out, as it was.
@@ -284,7 +287,12 @@ enum ArchivePlan {
 
 impl RepairReport {
     fn sort_ids(&mut self) {
-        for ids in [&mut self.lost, &mut self.doubtful, &mut self.recovered] {
+        for ids in [
+            &mut self.lost,
+            &mut self.doubtful,
+            &mut self.differing,
+            &mut self.recovered,
+        ] {
             ids.sort_unstable();
             ids.dedup();
         }
