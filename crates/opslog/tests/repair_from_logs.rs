@@ -198,3 +198,47 @@ fn documents_from_before_the_numbers_began_anew_are_kept() {
     assert_eq!(report.doubtful.len(), 5, "{report:?}");
     assert_eq!(content(&backend)[0], truth[0]);
 }
+
+/// Ten documents that two agents wrote before a single writer came, and an agent after it.
+fn store_of_agents_again() -> MemoryBackend {
+    let backend = MemoryBackend::new();
+    let agent = |name: &str| -> Store {
+        let builder = Store::builder().agent_id(name);
+        builder.open_backend(backend.clone()).unwrap()
+    };
+    for name in ["ann", "ben"] {
+        let store = agent(name);
+        for n in 0..5 {
+            let text = json!({"by": name, "number": n});
+            store.set(&format!("{name}{n}"), &text).unwrap();
+        }
+        store.set("both", &json!({"by": name})).unwrap();
+        store.close().unwrap();
+    }
+    let single: Store = Store::builder().open_backend(backend.clone()).unwrap();
+    single.set("single", &json!({})).unwrap();
+    single.close().unwrap();
+    let ann = agent("ann");
+    ann.set("again", &json!({})).unwrap();
+    ann.delete("ann4").unwrap();
+    drop(ann);
+    backend
+}
+
+#[test]
+fn what_agents_wrote_before_a_single_writer_came_comes_back() {
+    for (from, to) in [
+        // The line is no document any more, with the id and without.
+        ("\"ben\",\"number\":3", "\"ben\",\"number\"?3"),
+        ("{\"id\":\"ben3\",", "{\"?d\":\"ben3\","),
+        // It is another document.
+        ("{\"id\":\"ben3\"", "{\"id\":\"ban3\""),
+    ] {
+        let backend = store_of_agents_again();
+        let [truth, _] = content(&store_of_agents_again());
+        let snapshot = name(&backend, "snapshots/", ".jsonl");
+        damage(&backend, &snapshot, from, to);
+        assert_certain(&repair(&backend), &["ben3"]);
+        assert_eq!(content(&backend)[0], truth, "{from} {to}");
+    }
+}
