@@ -53,11 +53,13 @@ pub struct RepairReport {
     pub differing: Vec<String>,
     /// Documents of unreadable parts that are not in the store any more, or only as they were before. Where the damage hit an id itself, it is not among them, or not as it was.
     pub lost: Vec<String>,
+    /// How many documents of archive segments are lost of which not even the id is known.
+    pub nameless: u64,
     /// The files in which everything is kept that was replaced or left out, as it was.
     pub kept: Vec<String>,
-    /// Documents in the store now.
+    /// Documents in the store now; 0 where there was nothing to repair.
     pub documents: u64,
-    /// Operations in its logs now.
+    /// Operations in its logs now; 0 where there was nothing to repair.
     pub operations: u64,
 }
 

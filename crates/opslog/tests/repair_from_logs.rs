@@ -171,6 +171,7 @@ fn a_missing_segment_whose_operations_are_no_longer_kept_is_told_in_numbers() {
     assert_eq!(part.place.path, segment);
     let told = "it is missing; 2 of its 2 documents could not be brought back";
     assert_eq!(part.place.reason, told);
+    assert_eq!(report.nameless, 2);
 }
 
 #[test]
@@ -241,4 +242,41 @@ fn what_agents_wrote_before_a_single_writer_came_comes_back() {
         assert_certain(&repair(&backend), &["ben3"]);
         assert_eq!(content(&backend)[0], truth, "{from} {to}");
     }
+}
+
+#[test]
+fn of_agents_too_a_migrated_text_is_not_replaced_by_the_one_before() {
+    let backend = store_of_agents_again();
+    let migrated: Store = Store::builder()
+        .version(2)
+        .migrate(|mut document: serde_json::Value, _| {
+            document["two"] = json!(2);
+            Ok(document)
+        })
+        .open_backend(backend.clone())
+        .unwrap();
+    migrated.close().unwrap();
+    let ann = Store::<serde_json::Value>::builder().agent_id("ann");
+    let ann = ann.version(2).checkpoint_on_close(false);
+    let ann = ann.open_backend(backend.clone()).unwrap();
+    ann.set("new", &json!({"word": "new"})).unwrap();
+    ann.compact().unwrap();
+    drop(ann);
+    let copy = MemoryBackend::new();
+    for file in backend.list("").unwrap() {
+        copy.put(&file.name, &backend.read(&file.name).unwrap())
+            .unwrap();
+    }
+    let [mut truth, _] = content(&copy);
+    let snapshot = name(&backend, "snapshots/", ".jsonl");
+    damage(&backend, &snapshot, "\"word\":\"new\"", "\"word\":\"nex\"");
+    damage(&backend, &snapshot, "\"number\":3", "\"number\":4");
+    let report = repair(&backend);
+    assert_eq!(report.recovered, ["new"], "{report:?}");
+    assert!(report.differing.contains(&"ann3".to_owned()), "{report:?}");
+    truth.insert(
+        "ann3".to_owned(),
+        "{\"by\":\"ann\",\"number\":4,\"two\":2}".to_owned(),
+    );
+    assert_eq!(content(&backend)[0], truth);
 }

@@ -311,11 +311,11 @@ impl Registers {
         let open = open.filter(|(entry, order)| entry.is_none() && order.stamp == Stamp::default());
         let open = open.count();
         let entries = entries.into_iter().flatten().chain(others).collect();
-        self.from_before(entries, &found, open, stamps, report)
+        self.add_earlier(entries, &found, open, stamps, report)
     }
 
     /// Adds to `entries` what the snapshot had from before the present agents came, when the documents lost their stamps, and does not show. `open` lines are missing.
-    fn from_before(
+    fn add_earlier(
         &self,
         mut entries: Vec<Entry>,
         found: &Ids,

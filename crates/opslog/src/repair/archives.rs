@@ -36,6 +36,8 @@ struct ArchiveRead {
     facts: Option<ArchiveFacts>,
     /// Whether it is what was written, as far as can be told.
     is_believed: bool,
+    /// The ids that can be made out where it cannot be read.
+    lost: Vec<String>,
     /// Where the report tells of it, if it is damaged.
     part: usize,
     /// Whether it is other than the file.
@@ -79,6 +81,7 @@ impl Sources {
                 written: facts.as_ref().map(|facts| facts.documents),
                 facts: None,
                 is_believed: false,
+                lost: Vec::new(),
                 part: report.unreadable.len(),
                 is_changed: false,
             };
@@ -131,9 +134,10 @@ impl ArchiveRead {
         self.is_believed = false;
         let remains = salvage::damaged_segment(bytes);
         for part in remains.unreadable {
-            report.lost.extend(part.ids.iter().cloned());
+            self.lost.extend(part.ids.iter().cloned());
             report.add(&self.path, DamageKind::Damaged, part);
         }
+        report.lost.extend(self.lost.iter().cloned());
         self.timestamp = remains.timestamp.unwrap_or_default();
         self.documents = remains.documents;
     }
@@ -284,6 +288,8 @@ impl ArchiveRead {
         let missing = self
             .written
             .map_or(0, |written| written.saturating_sub(there));
+        let named = self.lost.iter().filter(|id| report.lost.contains(id));
+        report.nameless += missing.saturating_sub(named.count() as u64);
         if let Some(part) = report.unreadable.get_mut(self.part).filter(|_| missing > 0) {
             let written = self.written.unwrap_or(0);
             part.place.reason = format!(
