@@ -175,6 +175,10 @@ impl Archives {
         documents.collect()
     }
 
+    pub(super) fn plans(self) -> Vec<ArchivePlan> {
+        self.0.into_iter().filter_map(ArchiveRead::plan).collect()
+    }
+
     /// What will listen to the operations, if they are needed.
     pub(super) fn trail(&self) -> Option<Trail> {
         let is_whole = self.0.iter().all(|read| read.is_believed);
@@ -390,11 +394,5 @@ impl Trail {
             all.insert(id.as_str(), taken);
         }
         all
-    }
-}
-
-impl Archives {
-    pub(super) fn plans(self) -> Vec<ArchivePlan> {
-        self.0.into_iter().filter_map(ArchiveRead::plan).collect()
     }
 }

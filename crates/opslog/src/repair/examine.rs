@@ -12,10 +12,11 @@ use crate::state::State;
 use crate::{Error, ErrorKind, Result, load, paths, time, verify};
 
 use super::agents::{Clocks, Registers};
+use super::archives::Trail;
 use super::history::{Bounds, History};
-use super::logs::LogSource;
+use super::logs::{LogSource, NextSeqs};
 use super::sources::{Sources, confirmed};
-use super::{Plan, RepairReport, whole};
+use super::{LogPlan, Plan, RepairReport, whole};
 
 /// Refuses to repair where there is nothing of a store.
 pub(super) fn ensure_store(backend: &dyn Backend) -> Result<()> {
@@ -85,25 +86,15 @@ impl Sources {
         }
         let (remains, is_sound) = self.read_snapshot(backend, &mut report, &mut remove)?;
         let mut registers = self.read_registers(backend, &remains, &mut report, &mut remove)?;
-        let known = registers
-            .as_ref()
-            .map(|registers| registers.known(is_sound));
         let mut archives = self.read_archives(backend, &mut report, &mut remove)?;
-        let mut trail = archives.trail();
-        let mut history = History::default();
-        let mut clocks = Clocks::default();
-        let (logs, nexts) = self.read_logs(backend, &mut report, &mut |log, line| {
-            if let Some(trail) = &mut trail {
-                trail.hear(self.turn_of(log), log, line);
-            }
-            clocks.hear(log, line);
-            if let (Some(registers), Some(known)) = (&mut registers, &known) {
-                registers.hear(self.turn_of(log), log, line, known);
-            } else if !is_sound && !log.follows(line.seq) {
-                history.hear(line)?;
-            }
-            Ok(())
-        })?;
+        let trail = archives.trail();
+        let Heard {
+            history,
+            trail,
+            clocks,
+            logs,
+            nexts,
+        } = self.hear(backend, &mut report, is_sound, registers.as_mut(), trail)?;
         let bounds = self.bounds(&remains);
         let all_told = is_sound || registers.is_none() && history.tells_all(&remains, bounds);
         let mut documents = if let Some(registers) = &mut registers {
@@ -114,17 +105,8 @@ impl Sources {
             history.compose(&remains, bounds, &archives.away(), &mut report)
         };
         let mut pending = self.pending(&report, all_told, &documents);
-        if let Some(registers) = &registers {
-            documents =
-                self.merge_agents(backend, registers, documents, &mut pending, &mut report)?;
-        }
-        self.read_logs(backend, &mut RepairReport::default(), &mut |log, line| {
-            if log.agent.is_some() || !log.follows(line.seq) {
-                return Ok(());
-            }
-            pending.pass(&self, log, line);
-            replay(&mut documents, line.op.kind, &line.op.id, line.op.data)
-        })?;
+        let written_by = registers.as_ref();
+        documents = self.merge(backend, written_by, documents, &mut pending, &mut report)?;
         if let Some(trail) = &trail {
             let texts = self.manifest.as_ref().map(|_| bounds.texts);
             archives.mend(trail, texts, &documents, &mut remove, &mut report);
@@ -140,24 +122,22 @@ impl Sources {
         report.documents = documents.len() as u64;
         let manifest = self.manifest.as_ref();
         let ours = manifest.and_then(|manifest| manifest.ours.as_ref());
-        remove.extend(self.unused.iter().cloned());
+        remove.extend_from_slice(&self.unused);
         let now = time::format_timestamp(jiff::Timestamp::now());
         let (agents, clock) = match &registers {
             Some(registers) => clocks.agents(manifest, &nexts, registers.clock(), &report, &now),
             None => (Vec::new(), 0),
         };
+        let version = manifest.map(|manifest| manifest.version);
+        let version = version.or(remains.version).unwrap_or(1);
+        let created = manifest.map(|manifest| manifest.stats.created.clone());
+        let created = created.or(remains.timestamp).unwrap_or(now);
         let next_seq = nexts.get(&None).copied().unwrap_or(0);
         let superseded = self.superseded(is_sound, registers.as_ref(), &mut remove);
         Ok(Plan {
             report,
-            version: manifest
-                .map(|manifest| manifest.version)
-                .or(remains.version)
-                .unwrap_or(1),
-            created: manifest
-                .map(|manifest| manifest.stats.created.clone())
-                .or(remains.timestamp)
-                .unwrap_or(now),
+            version,
+            created,
             generation: ours.map_or(0, |ours| ours.generation),
             documents,
             logs,
@@ -168,6 +148,63 @@ impl Sources {
             agents,
             clock,
         })
+    }
+
+    /// Reads all operations, for those who have something to learn from them.
+    fn hear(
+        &self,
+        backend: &dyn Backend,
+        report: &mut RepairReport,
+        is_sound: bool,
+        mut registers: Option<&mut Registers>,
+        mut trail: Option<Trail>,
+    ) -> Result<Heard> {
+        let known = registers
+            .as_ref()
+            .map(|registers| registers.known(is_sound));
+        let mut history = History::default();
+        let mut clocks = Clocks::default();
+        let (logs, nexts) = self.read_logs(backend, report, &mut |log, line| {
+            if let Some(trail) = &mut trail {
+                trail.hear(self.turn_of(log), log, line);
+            }
+            clocks.hear(log, line);
+            if let (Some(registers), Some(known)) = (&mut registers, &known) {
+                registers.hear(self.turn_of(log), log, line, known);
+            } else if !is_sound && !log.follows(line.seq) {
+                history.hear(line)?;
+            }
+            Ok(())
+        })?;
+        Ok(Heard {
+            history,
+            trail,
+            clocks,
+            logs,
+            nexts,
+        })
+    }
+
+    /// The documents with all that was written beyond the snapshot.
+    fn merge(
+        &self,
+        backend: &dyn Backend,
+        registers: Option<&Registers>,
+        mut documents: State<()>,
+        pending: &mut Pending,
+        report: &mut RepairReport,
+    ) -> Result<State<()>> {
+        if let Some(registers) = registers {
+            documents = self.merge_agents(backend, registers, documents, pending, report)?;
+        }
+        self.read_logs(backend, &mut RepairReport::default(), &mut |log, line| {
+            if log.agent.is_some() || !log.follows(line.seq) {
+                return Ok(());
+            }
+            pending.pass(self, log, line);
+            replay(&mut documents, line.op.kind, &line.op.id, line.op.data)
+        })?;
+        Ok(documents)
     }
 
     /// Merges what agents have written beyond the snapshot; the answer is a state without registers.
@@ -350,6 +387,15 @@ impl Sources {
         }
         Ok((remains, is_sound))
     }
+}
+
+/// What all operations have told.
+struct Heard {
+    history: History,
+    trail: Option<Trail>,
+    clocks: Clocks,
+    logs: Vec<LogPlan>,
+    nexts: NextSeqs,
 }
 
 /// Documents that damage may have taken: with the log, if any, and the offset where they were last lost.
