@@ -56,7 +56,7 @@ const ABOUT_REPAIR: &str = "Make a damaged store whole again, from what is reada
 Reads the snapshot, the logs and the archive segments, also when the manifest is lost, and writes a new snapshot of all that can be told. Every operation carries a checksum; \
 so where the snapshot is damaged, the operations say which documents are right, and give back those that are lost. What is replaced or left out is kept beside, in files that end in \
 .damaged. Says which parts were unreadable, by file and byte, which documents were recovered, which are doubtful, and which are lost. Does nothing to a store that is sound. \
-Of a store of agents it merges what is readable, the greatest stamp winning. Refuses while a writer or an agent has the store open. Afterwards undo does not reach behind the repair.";
+Of a store of agents it merges what is readable, the greatest stamp winning. Refuses while a writer or an agent has the store open. Exits with 10 if documents were lost. Afterwards undo does not reach behind the repair.";
 
 const ABOUT_BACKUP: &str = "Copy the store, blobs included, to a directory; a writer may go on meanwhile.
 

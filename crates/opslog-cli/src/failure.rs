@@ -18,7 +18,8 @@ Exit status:
   6  unavailable: the storage refuses (full disk, no permission)
   7  the store was written by a newer version
   8  conflict: what the command relied on was changed meanwhile
-  9  anything else";
+  9  anything else
+  10 repaired, but documents were lost";
 
 /// The exit status of the command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,6 +34,7 @@ pub(crate) enum Status {
     UnsupportedVersion = 7,
     Conflict = 8,
     Other = 9,
+    Lost = 10,
 }
 
 impl From<Status> for ExitCode {

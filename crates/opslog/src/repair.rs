@@ -25,6 +25,7 @@ use crate::{Error, ErrorKind, Result, paths};
 
 mod agents;
 mod apply;
+mod archives;
 mod examine;
 mod history;
 mod logs;
@@ -48,13 +49,17 @@ pub struct RepairReport {
     pub recovered: Vec<String>,
     /// Documents that were kept although nothing vouches for every byte of them: the file's checksum does not match, and no kept operation says what they were.
     pub doubtful: Vec<String>,
+    /// Those of the doubtful documents whose text is not what the last kept operation on them says, though a migration, say, may be why: look at these first.
+    pub differing: Vec<String>,
     /// Documents of unreadable parts that are not in the store any more, or only as they were before. Where the damage hit an id itself, it is not among them, or not as it was.
     pub lost: Vec<String>,
+    /// How many documents of archive segments are lost of which not even the id is known.
+    pub nameless: u64,
     /// The files in which everything is kept that was replaced or left out, as it was.
     pub kept: Vec<String>,
-    /// Documents in the store now.
+    /// Documents in the store now; 0 where there was nothing to repair.
     pub documents: u64,
-    /// Operations in its logs now.
+    /// Operations in its logs now; 0 where there was nothing to repair.
     pub operations: u64,
 }
 
@@ -284,7 +289,12 @@ enum ArchivePlan {
 
 impl RepairReport {
     fn sort_ids(&mut self) {
-        for ids in [&mut self.lost, &mut self.doubtful, &mut self.recovered] {
+        for ids in [
+            &mut self.lost,
+            &mut self.doubtful,
+            &mut self.differing,
+            &mut self.recovered,
+        ] {
             ids.sort_unstable();
             ids.dedup();
         }

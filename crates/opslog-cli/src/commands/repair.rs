@@ -31,17 +31,36 @@ pub(crate) fn run(
     } else {
         output.line("nothing to repair")?;
     }
-    if !report.lost.is_empty() && !options.dry_run {
-        let documents = count(report.lost.len(), "document");
+    if !report.differing.is_empty() {
+        let documents = count(report.differing.len() as u64, "document");
         warn(&format!(
-            "{documents} of what was damaged could not be saved"
+            "what is kept of {documents} is not what the last operation says: compare with 'opslog history'"
         ));
     }
-    if !options.dry_run || !report.is_needed() {
+    if options.dry_run {
+        return say_what_is_planned(&report);
+    }
+    let lost = report.lost.len() as u64 + report.nameless;
+    if lost == 0 {
+        return Ok(());
+    }
+    let documents = count(lost, "document");
+    let failure = Failure::new(
+        Status::Lost,
+        format!("{documents} of what was damaged could not be saved"),
+    );
+    Err(failure.with_hint(
+        "the rest of the store is sound; what the damaged files still hold is kept, as the report says",
+    ))
+}
+
+/// Says that nothing was changed, if there is something to repair.
+fn say_what_is_planned(report: &RepairReport) -> Result<(), Failure> {
+    if !report.is_needed() {
         return Ok(());
     }
     note("nothing was changed");
-    let parts = count(report.unreadable.len(), "part");
+    let parts = count(report.unreadable.len() as u64, "part");
     let failure = Failure::new(
         Status::Corrupt,
         format!("{parts} of the store cannot be read"),
@@ -49,7 +68,7 @@ pub(crate) fn run(
     Err(failure.with_hint("'opslog repair' without --dry-run does what is said here"))
 }
 
-fn count(number: usize, what: &str) -> String {
+fn count(number: u64, what: &str) -> String {
     let plural = if number == 1 { "" } else { "s" };
     format!("{number} {what}{plural}")
 }
@@ -58,15 +77,30 @@ fn print_table(report: &RepairReport, dry_run: bool, output: &mut Output) -> Res
     for part in &report.unreadable {
         output.line(&describe(part))?;
     }
+    let is_unproven = |id: &&String| !report.differing.contains(*id);
+    let unproven: Vec<String> = report
+        .doubtful
+        .iter()
+        .filter(is_unproven)
+        .cloned()
+        .collect();
     for (ids, what) in [
         (&report.recovered, "recovered"),
-        (&report.doubtful, "kept, but not vouched for"),
+        (
+            &report.differing,
+            "kept, though the last operation says otherwise",
+        ),
+        (&unproven, "kept, but not vouched for"),
         (&report.lost, "lost, or as they were before"),
     ] {
         if !ids.is_empty() {
             let line = format!("{what}: {}", list(ids));
             output.line(&line)?;
         }
+    }
+    if report.nameless > 0 {
+        let documents = count(report.nameless, "document");
+        output.line(&format!("lost, and not known by id: {documents}"))?;
     }
     for name in &report.kept {
         let line = format!("what was replaced is kept in {name}");
@@ -116,15 +150,20 @@ fn print_json(report: &RepairReport, output: &mut Output) -> Result<(), Failure>
             "ids": part.ids,
         })
     });
-    let line = json!({
+    let mut line = json!({
         "needed": report.is_needed(),
         "unreadable": unreadable.collect::<Vec<_>>(),
         "recovered": report.recovered,
         "doubtful": report.doubtful,
+        "differing": report.differing,
         "lost": report.lost,
+        "nameless": report.nameless,
         "kept": report.kept,
-        "documents": report.documents,
-        "operations": report.operations,
     });
+    // A store that is sound is not counted.
+    if report.is_needed() {
+        line["documents"] = report.documents.into();
+        line["operations"] = report.operations.into();
+    }
     output.line(&line.to_string())
 }

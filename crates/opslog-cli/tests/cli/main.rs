@@ -31,6 +31,7 @@ const INVALID_INPUT: i32 = 3;
 const LOCKED: i32 = 4;
 const CORRUPT: i32 = 5;
 const CONFLICT: i32 = 8;
+const LOST: i32 = 10;
 
 /// Three documents as `export` prints them; the numbers would not survive being parsed.
 const EXPORTED: &str = concat!(
@@ -117,6 +118,11 @@ fn command() -> Command {
 )]
 fn overwrite(path: &Path, content: &[u8]) {
     std::fs::write(path, content).unwrap();
+}
+
+#[expect(clippy::disallowed_methods, reason = "a test loses files")]
+fn remove(path: &Path) {
+    std::fs::remove_file(path).unwrap();
 }
 
 #[expect(clippy::disallowed_methods, reason = "a test looks at files")]

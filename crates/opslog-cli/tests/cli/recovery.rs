@@ -8,8 +8,8 @@ use predicates::str::contains;
 use serde_json::{Value, json};
 
 use crate::{
-    CONFLICT, CORRUPT, EXPORTED, INVALID_INPUT, LOCKED, NOT_FOUND, Place, command, content,
-    overwrite,
+    CONFLICT, CORRUPT, EXPORTED, INVALID_INPUT, LOCKED, LOST, NOT_FOUND, Place, command, content,
+    overwrite, remove,
 };
 
 fn value(text: &str) -> Value {
@@ -191,6 +191,12 @@ fn a_store_whose_manifest_is_lost_is_repaired() {
     assert_eq!(content(&place.store().join("manifest.json.damaged")), b"{");
     let table = place.output(&["--table", "repair"]);
     assert_eq!(table, "nothing to repair\n");
+    for arguments in [&["repair"][..], &["repair", "--dry-run"]] {
+        let report = value(&place.output(arguments));
+        assert_eq!(report["needed"], false);
+        // None were counted, and 0 would be wrong.
+        assert_eq!(report.get("documents").or(report.get("operations")), None);
+    }
 }
 
 #[test]
@@ -278,7 +284,7 @@ fn what_is_lost_is_named() {
     let table = place
         .run(&["--table", "repair"])
         .assert()
-        .success()
+        .code(LOST)
         .stderr(contains(
             "1 document of what was damaged could not be saved",
         ));
@@ -289,6 +295,24 @@ fn what_is_lost_is_named() {
     assert!(table.contains("the store has 5 documents"), "{table}");
     assert_eq!(place.output(&["get", "x"]), "{\"text\":\"x\"}\n");
     assert_eq!(place.output(&["get", "z"]), "{\"text\":\"z\"}\n");
+}
+
+#[test]
+fn a_segment_that_no_operation_knows_is_counted_and_the_exit_status_tells() {
+    let place = Place::with_documents();
+    place.output(&["archive", "--where", "n=1", "--segment", "s"]);
+    for log in place.stored("ops") {
+        remove(&log);
+    }
+    place.run(&["repair"]).assert().success();
+    let segment = place.stored("archive").pop().unwrap();
+    remove(&segment);
+    let run = place.run(&["repair"]).assert().code(LOST);
+    let report = value(std::str::from_utf8(&run.get_output().stdout).unwrap());
+    assert_eq!(report["nameless"], 1);
+    assert_eq!(report["lost"], json!([]));
+    place.output(&["verify"]);
+    place.run(&["repair"]).assert().success();
 }
 
 #[test]

@@ -46,6 +46,10 @@ pub(super) struct Registers {
     unknown: Ids,
     /// The places of the snapshot's documents, where their born stamps are lost.
     places: HashMap<String, Stamp>,
+    /// Whether the documents are of the first version: then they have never been migrated.
+    is_unmigrated: bool,
+    /// Of each agent, and under no name of the single writer, the number of the first operation that no migration came after.
+    floors: HashMap<String, u64>,
 }
 
 /// The last operation on a document, among those of one writer or of agents that worked at one time, which have a `turn` in common.
@@ -74,7 +78,7 @@ impl Sources {
     ) -> Result<Option<Registers>> {
         let (name, facts) = match &self.stamps {
             StampsSource::NoAgents => return Ok(None),
-            StampsSource::Left => return Ok(Some(self.registers(None))),
+            StampsSource::Left => return Ok(Some(self.registers(None, snapshot))),
             StampsSource::Named(name, facts) => (name, Some(facts)),
             StampsSource::Found(name) => (name, None),
         };
@@ -82,7 +86,7 @@ impl Sources {
             Ok(object) => Forbearing(object),
             Err(error) if error.is_not_found() => {
                 report.add(name, DamageKind::Damaged, whole(0, "it is missing"));
-                return Ok(Some(self.registers(None)));
+                return Ok(Some(self.registers(None, snapshot)));
             }
             Err(error) => return Err(error),
         };
@@ -100,16 +104,20 @@ impl Sources {
         if let Some(reason) = reason {
             report.add(name, DamageKind::Damaged, whole(found.bytes, reason));
             remove.push(name.clone());
-            return Ok(Some(self.registers(None)));
+            return Ok(Some(self.registers(None, snapshot)));
         }
-        Ok(Some(self.registers(stamps)))
+        Ok(Some(self.registers(stamps, snapshot)))
     }
 
-    fn registers(&self, stamps: Option<Stamps>) -> Registers {
-        let ours = self
-            .manifest
-            .as_ref()
-            .and_then(|manifest| manifest.ours.as_ref());
+    fn registers(&self, stamps: Option<Stamps>, snapshot: &SnapshotRemains) -> Registers {
+        let manifest = self.manifest.as_ref();
+        let version = manifest.map(|manifest| manifest.version);
+        let version = version.or(snapshot.version);
+        let ours = manifest.and_then(|manifest| manifest.ours.as_ref());
+        let agents = ours.into_iter().flat_map(|ours| &ours.agents);
+        let agents = agents.map(|facts| (facts.id.clone(), facts.undo_floor));
+        let single = ours.map(|ours| (String::new(), ours.undo_floor));
+        let floors = agents.chain(single).collect();
         Registers {
             stamps,
             is_certain: self.is_certain,
@@ -123,6 +131,8 @@ impl Sources {
             present: Ids::new(),
             unknown: Ids::new(),
             places: HashMap::new(),
+            is_unmigrated: version == Some(1),
+            floors,
         }
     }
 }
@@ -297,20 +307,54 @@ impl Registers {
                 _ => others.push(entry),
             }
         }
-        // What is still missing is from before there were agents, or its operation is not kept.
         let open = entries.iter().zip(&stamps.documents);
-        let mut open =
-            open.filter(|(entry, order)| entry.is_none() && order.stamp == Stamp::default());
-        if open.next().is_some() {
-            for (id, told, text) in self.missing(&found) {
-                if told.stamp == Stamp::default() {
-                    report.recovered.push(id.clone());
-                    report.doubtful.push(id.clone());
-                    others.push(Entry::new(id, text, Order::default()));
-                }
-            }
+        let open = open.filter(|(entry, order)| entry.is_none() && order.stamp == Stamp::default());
+        let open = open.count();
+        let entries = entries.into_iter().flatten().chain(others).collect();
+        self.add_earlier(entries, &found, open, stamps, report)
+    }
+
+    /// Adds to `entries` what the snapshot had from before the present agents came, when the documents lost their stamps, and does not show. `open` lines are missing.
+    fn add_earlier(
+        &self,
+        mut entries: Vec<Entry>,
+        found: &Ids,
+        open: usize,
+        stamps: &Stamps,
+        report: &mut RepairReport,
+    ) -> Vec<Entry> {
+        let deleted = stamps.deleted.iter().map(|(id, stamp)| (&**id, stamp));
+        let deleted: HashMap<&str, &Stamp> = deleted.collect();
+        let is_gone = |id: &str, told: &Told| {
+            let deleted = deleted.get(id);
+            deleted.is_some_and(|stamp| **stamp >= told.stamp)
+        };
+        let missing = self.missing(found).into_iter();
+        let missing: Vec<_> = missing.filter(|(id, told, _)| !is_gone(id, told)).collect();
+        // Documents of which no operation knows may be others whose id the damage has hit.
+        let is_unknown = |entry: &Entry| {
+            entry.order.stamp == Stamp::default() && !self.told.contains_key(&entry.id)
+        };
+        let unknown = entries.iter().filter(|entry| is_unknown(entry)).count();
+        if missing.is_empty() || open + unknown == 0 {
+            return entries;
         }
-        entries.into_iter().flatten().chain(others).collect()
+        let fits = missing.len() == open + unknown;
+        if fits {
+            let (no_documents, documents): (Vec<Entry>, _) =
+                entries.into_iter().partition(is_unknown);
+            entries = documents;
+            let no_ids: Ids = no_documents.into_iter().map(|entry| entry.id).collect();
+            report.doubtful.retain(|id| !no_ids.contains(id));
+        }
+        for (id, told, text) in missing {
+            report.recovered.push(id.clone());
+            if !fits || !self.is_unchanged(told) {
+                report.doubtful.push(id.clone());
+            }
+            entries.push(Entry::new(id, text, Order::default()));
+        }
+        entries
     }
 
     /// The documents of a snapshot of which the stamps are lost, in its order.
@@ -355,18 +399,27 @@ impl Registers {
 
     /// The text of a document of a damaged snapshot: where an operation says it, as that does.
     fn vouched<'t>(&'t self, id: &str, text: &'t str, report: &mut RepairReport) -> &'t str {
-        match self.told.get(id).and_then(|told| told.text.as_deref()) {
+        let told = self.told.get(id);
+        match told.and_then(|told| told.text.as_deref()) {
             Some(said) if said == text => text,
-            Some(said) => {
+            Some(said) if told.is_some_and(|told| self.is_unchanged(told)) => {
                 report.recovered.push(id.to_owned());
                 report.doubtful.push(id.to_owned());
                 said
             }
-            None => {
+            said => {
                 report.doubtful.push(id.to_owned());
+                let differing = said.map(|_| id.to_owned());
+                report.differing.extend(differing);
                 text
             }
         }
+    }
+
+    /// Whether no migration came after the operation.
+    fn is_unchanged(&self, told: &Told) -> bool {
+        let floor = self.floors.get(&*told.stamp.agent);
+        self.is_unmigrated || floor.is_some_and(|floor| told.seq >= *floor)
     }
 
     /// What operations have written and a damaged snapshot does not show, in their order.

@@ -4,9 +4,6 @@ use std::collections::HashMap;
 
 use crate::backend::Backend;
 use crate::document::Stored;
-use crate::format::archive;
-use crate::format::manifest::ArchiveFacts;
-use crate::format::op_line::OpKind;
 use crate::open::read_manifest;
 use crate::oplog::{DamageKind, LogLine};
 use crate::replay::replay;
@@ -15,10 +12,11 @@ use crate::state::State;
 use crate::{Error, ErrorKind, Result, load, paths, time, verify};
 
 use super::agents::{Clocks, Registers};
-use super::history::History;
-use super::logs::LogSource;
+use super::archives::Trail;
+use super::history::{Bounds, History};
+use super::logs::{LogSource, NextSeqs};
 use super::sources::{Sources, confirmed};
-use super::{ArchivePlan, Ids, Plan, RepairReport, whole};
+use super::{LogPlan, Plan, RepairReport, whole};
 
 /// Refuses to repair where there is nothing of a store.
 pub(super) fn ensure_store(backend: &dyn Backend) -> Result<()> {
@@ -88,53 +86,31 @@ impl Sources {
         }
         let (remains, is_sound) = self.read_snapshot(backend, &mut report, &mut remove)?;
         let mut registers = self.read_registers(backend, &remains, &mut report, &mut remove)?;
-        let known = registers
-            .as_ref()
-            .map(|registers| registers.known(is_sound));
-        let mut doubts: HashMap<String, Vec<String>> = HashMap::new();
-        let archives = self.read_archives(backend, &mut report, &mut remove, &mut doubts)?;
-        let mut history = History::default();
-        let mut clocks = Clocks::default();
-        let cut = self.cut;
-        let (logs, nexts) = self.read_logs(backend, &mut report, &mut |log, line| {
-            if let (OpKind::Set, Some(data)) = (line.op.kind, line.op.data)
-                && let Some(texts) = doubts.get_mut(&*line.op.id)
-            {
-                texts.retain(|text| text != data);
-            }
-            clocks.hear(log, line);
-            if let (Some(registers), Some(known)) = (&mut registers, &known) {
-                registers.hear(self.turn_of(log), log, line, known);
-            } else if !is_sound && !log.follows(line.seq) {
-                history.hear(line)?;
-            }
-            Ok(())
-        })?;
-        doubts.retain(|_, texts| !texts.is_empty());
-        let floor = self.floor(remains.version);
-        let all_told = is_sound || registers.is_none() && history.tells_all(floor, cut);
+        let mut archives = self.read_archives(backend, &mut report, &mut remove)?;
+        let trail = archives.trail();
+        let Heard {
+            history,
+            trail,
+            clocks,
+            logs,
+            nexts,
+        } = self.hear(backend, &mut report, is_sound, registers.as_mut(), trail)?;
+        let bounds = self.bounds(&remains);
+        let all_told = is_sound || registers.is_none() && history.tells_all(&remains, bounds);
         let mut documents = if let Some(registers) = &mut registers {
-            let away = archives.iter().flat_map(|read| read.documents.clone());
-            registers.compose(&remains, is_sound, away.collect(), &mut report)
+            registers.compose(&remains, is_sound, archives.documents(), &mut report)
         } else if is_sound {
             in_order(&remains.documents)
         } else {
-            let away: Ids = archives.iter().flat_map(ArchiveRead::ids).collect();
-            history.compose(&remains, floor, cut, &away, &mut report)
+            history.compose(&remains, bounds, &archives.away(), &mut report)
         };
-        report.doubtful.extend(doubts.into_keys());
         let mut pending = self.pending(&report, all_told, &documents);
-        if let Some(registers) = &registers {
-            documents =
-                self.merge_agents(backend, registers, documents, &mut pending, &mut report)?;
+        let written_by = registers.as_ref();
+        documents = self.merge(backend, written_by, documents, &mut pending, &mut report)?;
+        if let Some(trail) = &trail {
+            let texts = self.manifest.as_ref().map(|_| bounds.texts);
+            archives.mend(trail, texts, &documents, &mut remove, &mut report);
         }
-        self.read_logs(backend, &mut RepairReport::default(), &mut |log, line| {
-            if log.agent.is_some() || !log.follows(line.seq) {
-                return Ok(());
-            }
-            pending.pass(&self, log, line);
-            replay(&mut documents, line.op.kind, &line.op.id, line.op.data)
-        })?;
         report.lost.extend(pending.0.into_keys());
         report.sort_ids();
         for log in &logs {
@@ -146,34 +122,89 @@ impl Sources {
         report.documents = documents.len() as u64;
         let manifest = self.manifest.as_ref();
         let ours = manifest.and_then(|manifest| manifest.ours.as_ref());
-        remove.extend(self.unused.iter().cloned());
+        remove.extend_from_slice(&self.unused);
         let now = time::format_timestamp(jiff::Timestamp::now());
         let (agents, clock) = match &registers {
             Some(registers) => clocks.agents(manifest, &nexts, registers.clock(), &report, &now),
             None => (Vec::new(), 0),
         };
+        let version = manifest.map(|manifest| manifest.version);
+        let version = version.or(remains.version).unwrap_or(1);
+        let created = manifest.map(|manifest| manifest.stats.created.clone());
+        let created = created.or(remains.timestamp).unwrap_or(now);
         let next_seq = nexts.get(&None).copied().unwrap_or(0);
         let superseded = self.superseded(is_sound, registers.as_ref(), &mut remove);
         Ok(Plan {
             report,
-            version: manifest
-                .map(|manifest| manifest.version)
-                .or(remains.version)
-                .unwrap_or(1),
-            created: manifest
-                .map(|manifest| manifest.stats.created.clone())
-                .or(remains.timestamp)
-                .unwrap_or(now),
+            version,
+            created,
             generation: ours.map_or(0, |ours| ours.generation),
             documents,
             logs,
-            archives: archives.into_iter().filter_map(|read| read.plan).collect(),
+            archives: archives.plans(),
             remove,
             superseded,
             next_seq: next_seq.max(ours.map_or(0, |ours| ours.log_seq)),
             agents,
             clock,
         })
+    }
+
+    /// Reads all operations, for those who have something to learn from them.
+    fn hear(
+        &self,
+        backend: &dyn Backend,
+        report: &mut RepairReport,
+        is_sound: bool,
+        mut registers: Option<&mut Registers>,
+        mut trail: Option<Trail>,
+    ) -> Result<Heard> {
+        let known = registers
+            .as_ref()
+            .map(|registers| registers.known(is_sound));
+        let mut history = History::default();
+        let mut clocks = Clocks::default();
+        let (logs, nexts) = self.read_logs(backend, report, &mut |log, line| {
+            if let Some(trail) = &mut trail {
+                trail.hear(self.turn_of(log), log, line);
+            }
+            clocks.hear(log, line);
+            if let (Some(registers), Some(known)) = (&mut registers, &known) {
+                registers.hear(self.turn_of(log), log, line, known);
+            } else if !is_sound && !log.follows(line.seq) {
+                history.hear(line)?;
+            }
+            Ok(())
+        })?;
+        Ok(Heard {
+            history,
+            trail,
+            clocks,
+            logs,
+            nexts,
+        })
+    }
+
+    /// The documents with all that was written beyond the snapshot.
+    fn merge(
+        &self,
+        backend: &dyn Backend,
+        registers: Option<&Registers>,
+        mut documents: State<()>,
+        pending: &mut Pending,
+        report: &mut RepairReport,
+    ) -> Result<State<()>> {
+        if let Some(registers) = registers {
+            documents = self.merge_agents(backend, registers, documents, pending, report)?;
+        }
+        self.read_logs(backend, &mut RepairReport::default(), &mut |log, line| {
+            if log.agent.is_some() || !log.follows(line.seq) {
+                return Ok(());
+            }
+            pending.pass(self, log, line);
+            replay(&mut documents, line.op.kind, &line.op.id, line.op.data)
+        })?;
+        Ok(documents)
     }
 
     /// Merges what agents have written beyond the snapshot; the answer is a state without registers.
@@ -261,15 +292,34 @@ impl Sources {
         self.logs.iter().position(|log| log.name == name)
     }
 
-    /// The number of the first operation whose document nothing but operations has changed since.
-    fn floor(&self, version: Option<u32>) -> u64 {
-        match &self.manifest {
-            Some(manifest) => manifest
-                .ours
-                .as_ref()
-                .map_or(u64::MAX, |ours| ours.undo_floor),
-            None if self.archives.is_empty() && version == Some(1) => 0,
-            None => u64::MAX,
+    /// What, besides operations, may have changed the documents of the snapshot.
+    fn bounds(&self, remains: &SnapshotRemains) -> Bounds {
+        let cut = self.cut;
+        let Some(manifest) = &self.manifest else {
+            let is_first = self.archives.is_empty() && remains.version == Some(1);
+            let floor = if is_first { 0 } else { u64::MAX };
+            return Bounds {
+                floor,
+                texts: floor,
+                cut,
+                documents: None,
+            };
+        };
+        let ours = manifest.ours.as_ref();
+        let floor = ours.map_or(u64::MAX, |ours| ours.undo_floor);
+        let facts = ours.map(|ours| ours.snapshot);
+        Bounds {
+            floor,
+            // A store of the first version has never been migrated.
+            texts: if manifest.version == 1 && ours.is_some() {
+                0
+            } else {
+                floor
+            },
+            cut,
+            documents: facts
+                .filter(|facts| facts.bytes > 0)
+                .map(|facts| facts.documents),
         }
     }
 
@@ -337,58 +387,15 @@ impl Sources {
         }
         Ok((remains, is_sound))
     }
+}
 
-    fn read_archives(
-        &self,
-        backend: &dyn Backend,
-        report: &mut RepairReport,
-        remove: &mut Vec<String>,
-        doubts: &mut HashMap<String, Vec<String>>,
-    ) -> Result<Vec<ArchiveRead>> {
-        let mut archives = Vec::new();
-        for (path, facts) in &self.archives {
-            let bytes = match backend.open(path) {
-                Ok(object) => load::read_all(&Forbearing(object))?,
-                Err(error) if error.is_not_found() => {
-                    report.add(path, DamageKind::Damaged, whole(0, "it is missing"));
-                    continue;
-                }
-                Err(error) => return Err(error),
-            };
-            let crc = crc32c::crc32c(&bytes);
-            let vouched = facts
-                .as_ref()
-                .is_some_and(|facts| facts.bytes == bytes.len() as u64 && facts.crc == crc);
-            let read = if let Ok(segment) = archive::decode(&bytes) {
-                if facts.is_some() && !vouched {
-                    let reason = "its checksum does not match its content";
-                    report.add(path, DamageKind::Damaged, whole(bytes.len() as u64, reason));
-                }
-                let facts = ArchiveFacts {
-                    path: path.clone(),
-                    bytes: bytes.len() as u64,
-                    crc,
-                    documents: segment.documents.len() as u64,
-                };
-                ArchiveRead {
-                    documents: segment.documents,
-                    plan: Some(ArchivePlan::Keep(facts)),
-                }
-            } else {
-                remove.push(path.clone());
-                ArchiveRead::salvage(path, &bytes, report)
-            };
-            // The reference keeps no checksums; its segments are believed.
-            let believed = vouched || self.manifest.is_some() && facts.is_none();
-            if !believed {
-                for (id, data) in &read.documents {
-                    doubts.entry(id.clone()).or_default().push(data.clone());
-                }
-            }
-            archives.push(read);
-        }
-        Ok(archives)
-    }
+/// What all operations have told.
+struct Heard {
+    history: History,
+    trail: Option<Trail>,
+    clocks: Clocks,
+    logs: Vec<LogPlan>,
+    nexts: NextSeqs,
 }
 
 /// Documents that damage may have taken: with the log, if any, and the offset where they were last lost.
@@ -417,37 +424,4 @@ fn in_order(documents: &[(String, String)]) -> State<()> {
         state.put(Stored::new(id, data), true);
     }
     state
-}
-
-/// A segment as far as it was read.
-struct ArchiveRead {
-    documents: Vec<(String, String)>,
-    plan: Option<ArchivePlan>,
-}
-
-impl ArchiveRead {
-    /// Reads a segment that is not valid JSON any more.
-    fn salvage(path: &str, bytes: &[u8], report: &mut RepairReport) -> Self {
-        let remains = salvage::damaged_segment(bytes);
-        for part in remains.unreadable {
-            report.lost.extend(part.ids.iter().cloned());
-            report.add(path, DamageKind::Damaged, part);
-        }
-        let period = paths::parse_archive(path).map_or("", |(period, _)| period);
-        let plan = ArchivePlan::Rewrite {
-            path: path.to_owned(),
-            period: period.to_owned(),
-            timestamp: remains.timestamp.unwrap_or_default(),
-            documents: remains.documents.clone(),
-        };
-        let is_worth_it = !remains.documents.is_empty() && !period.is_empty();
-        Self {
-            plan: is_worth_it.then_some(plan),
-            documents: remains.documents,
-        }
-    }
-
-    fn ids(&self) -> impl Iterator<Item = String> + '_ {
-        self.documents.iter().map(|(id, _)| id.clone())
-    }
 }
