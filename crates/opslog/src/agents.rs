@@ -66,13 +66,12 @@ impl<T: Document> Engine<T> {
     }
 
     /// The operations of all agents that are not in the snapshot, agent by agent.
-    pub(crate) fn unfolded_operations(&self) -> Result<Vec<Operation>> {
-        let manifest = self.current_manifest()?;
+    pub(crate) fn unfolded_operations(&self, manifest: &Manifest) -> Result<Vec<Operation>> {
         let mut operations = Vec::new();
         for facts in manifest.agents() {
             let own = self.agent.as_deref() == Some(&facts.id);
             let settled = if own { self.settled_seq() } else { u64::MAX };
-            read_agent(&*self.backend, &manifest, facts, None, &mut |line| {
+            read_agent(&*self.backend, manifest, facts, None, &mut |line| {
                 if line.seq < settled {
                     operations.push(Operation::from_line(line)?);
                 }

@@ -188,8 +188,19 @@ impl<T: Document> Engine<T> {
     ) -> Result<Vec<(String, D)>> {
         self.ensure_open()?;
         paths::validate_period(period)?;
-        let manifest = self.current_manifest()?;
-        let files = files_of(&*self.backend, &manifest, period)?;
+        let mut manifest = self.current_manifest()?;
+        let files = loop {
+            let error = match files_of(&*self.backend, &manifest, period) {
+                Ok(files) => break files,
+                Err(error) => error,
+            };
+            // An archive beside this one may have merged its documents into the segment, which is then another file.
+            let now = self.current_manifest()?;
+            if now.archive_segments == manifest.archive_segments {
+                return Err(error);
+            }
+            manifest = now;
+        };
         if files.is_empty() {
             return Err(Error::not_found(format!(
                 "archive segment '{period}' not found"

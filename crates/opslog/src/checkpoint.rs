@@ -508,9 +508,11 @@ pub(crate) fn retain(sealed: &mut Vec<SealedLog>, retention: &Retention) -> Vec<
         Retention::None => sealed.len(),
         Retention::Age(age) => {
             let oldest = time::now().checked_sub(*age).unwrap_or(Timestamp::MIN);
-            sealed.partition_point(|log| {
+            // Not sorted: a log into which several were merged has the place of the first of them, and a clock may be set back.
+            let old = sealed.iter().take_while(|log| {
                 time::parse_timestamp(&log.sealed_at).is_some_and(|at| at < oldest)
-            })
+            });
+            old.count()
         }
         Retention::Bytes(limit) => {
             let mut total = 0_u64;
@@ -555,5 +557,30 @@ pub(crate) fn discard(backend: &dyn Backend, name: &str) {
         {
             tracing::warn!(%error, name, "a file that is no longer needed could not be removed");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    /// A log into which an agent's short ones were merged has the place of the first of them, and the time of the last.
+    #[test]
+    fn what_was_sealed_lately_is_kept_wherever_it_is_in_the_list() {
+        let log = |path: &str, hours: i64| SealedLog {
+            path: path.to_owned(),
+            bytes: 10,
+            seq: 0,
+            ops: 1,
+            sealed_at: time::format_timestamp(
+                time::now() - jiff::SignedDuration::from_hours(hours),
+            ),
+            agent: None,
+        };
+        let mut sealed = vec![log("old", 9), log("merged", 0), log("b1", 4), log("b2", 3)];
+        let gone = retain(&mut sealed, &Retention::Age(Duration::from_hours(2)));
+        assert_eq!(gone, ["old"]);
     }
 }

@@ -299,6 +299,9 @@ impl<T: Document> Engine<T> {
             // Agents have begun to write.
             return Ok(Look::Gone);
         }
+        if has_changed_otherwise(&self.manifest(), &manifest) {
+            return Ok(Look::Gone);
+        }
         if manifest.active_ops != position.log {
             return self.follow_checkpoint(position, manifest);
         }
@@ -478,6 +481,20 @@ impl<T: Document> Engine<T> {
     pub(crate) fn refresh(&self) -> Result<()> {
         self.tail().map(drop)
     }
+}
+
+/// Whether documents have changed by more than the operations of a single writer: they were migrated, or agents came, folded their work into another snapshot, and left.
+fn has_changed_otherwise(known: &Manifest, now: &Manifest) -> bool {
+    let folded = |manifest: &Manifest| -> Vec<(String, u64)> {
+        let agents = manifest.agents();
+        agents
+            .map(|facts| (facts.id.clone(), facts.folded))
+            .collect()
+    };
+    let same_log = now.active_ops == known.active_ops;
+    now.version != known.version
+        || folded(now) != folded(known)
+        || same_log && now.current_snapshot != known.current_snapshot
 }
 
 /// A thread that looks for news.

@@ -12,7 +12,7 @@ use std::time::Duration;
 use crate::backend::file_system::{
     FileLock, FileSystem, OpenMode, Uninterrupted, read_all, write_all_at,
 };
-use crate::backend::fs::RealFileSystem;
+use crate::backend::fs::{RealFileSystem, absolute};
 use crate::{Error, ErrorKind, Result, paths};
 
 /// The second line of our `.lock`: its writer is proved alive by the `flock`, not by the process id.
@@ -132,7 +132,7 @@ impl DirectoryLock {
     /// ```
     pub fn acquire(path: impl AsRef<Path>) -> Result<Self> {
         let file_system = Arc::new(Uninterrupted(Arc::new(RealFileSystem)));
-        Self::acquire_on(file_system, path.as_ref())
+        Self::acquire_on(file_system, &absolute(path.as_ref().to_owned()))
     }
 
     pub(crate) fn acquire_on(file_system: Arc<dyn FileSystem>, root: &Path) -> Result<Self> {

@@ -18,7 +18,7 @@ use crate::oplog::{DamageKind, Outcome};
 use crate::options::Options;
 use crate::recover::{LogDamage, keep_damaged_bytes, remove_leftovers, report};
 use crate::replay::{Trust, replay_log};
-use crate::state::State;
+use crate::state::{Stamps, State};
 use crate::{Error, ErrorKind, Result, load, paths, time};
 
 /// How often a reader starts over because a writer replaced the files it was about to read.
@@ -112,6 +112,16 @@ pub(crate) fn load_consistent<T: Document>(
                     let mut state = State::with_capacity(0);
                     for document in migrated(options, from, loaded.state.freeze().iter()) {
                         state.put(document?, false);
+                    }
+                    if loaded.manifest.is_shared() {
+                        // Without its stamps it would take no operation of an agent.
+                        let Stamps { documents, deleted } = loaded.state.stamps();
+                        let deleted = deleted.into_iter().collect();
+                        state.stamp(documents, deleted).map_err(|documents| {
+                            Error::corrupt(format!(
+                                "there are {documents} documents, and not as many stamps"
+                            ))
+                        })?;
                     }
                     loaded.state = state;
                 }

@@ -6,6 +6,7 @@ use std::path::Path;
 use crate::backend::{Backend, FsBackend, Object};
 use crate::document::{Document, Json};
 use crate::engine::Engine;
+use crate::format::manifest::{FileFacts, Manifest};
 use crate::format::{json, snapshot};
 use crate::history::is_after;
 use crate::op::{Operation, Since};
@@ -34,12 +35,20 @@ pub struct SnapshotStream {
     /// Offset in the file of what follows the buffer.
     position: u64,
     at_end: bool,
+    /// What the manifest says of the file, and the checksum of what was read of it.
+    facts: Option<FileFacts>,
+    crc: u32,
     /// The documents of a legacy snapshot, which is one JSON object and has to be read whole.
     legacy: VecDeque<(String, String)>,
 }
 
 impl SnapshotStream {
-    pub(crate) fn open(backend: &dyn Backend, name: &str) -> Result<Self> {
+    /// With `facts` the stream ends with an error where the file is not the one that they are of.
+    pub(crate) fn open(
+        backend: &dyn Backend,
+        name: &str,
+        facts: Option<FileFacts>,
+    ) -> Result<Self> {
         let object = backend.open(name)?;
         let mut stream = Self {
             object,
@@ -49,6 +58,8 @@ impl SnapshotStream {
             start: 0,
             position: 0,
             at_end: false,
+            facts,
+            crc: 0,
             legacy: VecDeque::new(),
         };
         let mut beginning = vec![0; 4096];
@@ -118,9 +129,16 @@ impl SnapshotStream {
         let free = self.buffer.get_mut(filled..).unwrap_or_default();
         let read = self.object.read_at(self.position, free)?;
         self.buffer.truncate(filled + read);
+        let new = self.buffer.get(filled..).unwrap_or_default();
+        self.crc = crc32c::crc32c_append(self.crc, new);
         self.position += read as u64;
         self.at_end = read == 0;
-        Ok(())
+        match self.facts {
+            Some(facts) if self.at_end && (facts.bytes, facts.crc) != (self.position, self.crc) => {
+                Err(self.damaged(0, "its size or checksum does not match its content"))
+            }
+            _ => Ok(()),
+        }
     }
 
     fn damaged(&self, offset: u64, reason: &str) -> Error {
@@ -180,7 +198,7 @@ pub fn stream_snapshot_file(path: impl AsRef<Path>) -> Result<SnapshotStream> {
     ) else {
         return Err(Error::invalid("this is not the path of a file").at_path(path));
     };
-    SnapshotStream::open(&FsBackend::new(directory), name)
+    SnapshotStream::open(&FsBackend::new(directory), name, None)
 }
 
 /// The operations after a snapshot; see [`Store::log_ops`](crate::Store::log_ops).
@@ -260,17 +278,20 @@ impl<T: Document> Engine<T> {
     pub(crate) fn stream_snapshot(&self) -> Result<SnapshotStream> {
         self.ensure_open()?;
         self.with_current_file(|backend, manifest| {
-            SnapshotStream::open(backend, &manifest.current_snapshot)
+            let facts = manifest.ours.as_ref().map(|ours| ours.snapshot);
+            // A snapshot of the reference in a manifest that was adopted has no bytes.
+            let facts = facts.filter(|facts| facts.bytes > 0);
+            SnapshotStream::open(backend, &manifest.current_snapshot, facts)
         })
     }
 
     pub(crate) fn log_ops(&self, since: &Since) -> Result<OpStream> {
         self.ensure_open()?;
         self.settle_for_reading()?;
-        if self.reads_agents() {
-            return self.agents_log_ops(since);
-        }
         self.with_current_file(|backend, manifest| {
+            if self.agent.is_some() || manifest.is_shared() {
+                return self.agents_log_ops(manifest, since);
+            }
             Ok(OpStream {
                 object: backend.open(&manifest.active_ops)?,
                 since: since.clone(),
@@ -284,16 +305,16 @@ impl<T: Document> Engine<T> {
     }
 
     /// As `log_ops`, where agents have logs: all of them are read, and put in the order in which they make the state.
-    fn agents_log_ops(&self, since: &Since) -> Result<OpStream> {
-        let mut operations = self.unfolded_operations()?;
-        // Those of an id whose register has another stamp lost to what the snapshot has.
+    fn agents_log_ops(&self, manifest: &Manifest, since: &Since) -> Result<OpStream> {
+        let mut operations = self.unfolded_operations(manifest)?;
+        // Those of an id whose register has a later stamp lost to what the snapshot has. An earlier one has not been looked at yet.
         let state = self.state();
         let stamp = |operation: &Operation| operation.order.clone().map(|order| order.stamp);
         let effective: HashSet<String> = operations
             .iter()
             .filter(|operation| {
                 let register = state.register(&operation.id);
-                register.is_none_or(|register| Some(register.stamp()) == stamp(operation).as_ref())
+                register.is_none_or(|register| Some(register.stamp()) <= stamp(operation).as_ref())
             })
             .map(|operation| operation.id.clone())
             .collect();
@@ -303,8 +324,14 @@ impl<T: Document> Engine<T> {
         if let Since::Time(time) = since {
             operations.retain(|operation| operation.ts > *time);
         }
+        if let Since::Cursor(cursor) = since {
+            operations.retain(|operation| {
+                let place = cursor.place(operation.agent.as_deref());
+                place.is_none_or(|place| operation.seq > place.seq)
+            });
+        }
         Ok(OpStream {
-            object: self.backend.open(&self.manifest().active_ops)?,
+            object: self.backend.open(&manifest.active_ops)?,
             since: since.clone(),
             position: 0,
             seq: 0,
@@ -317,7 +344,7 @@ impl<T: Document> Engine<T> {
     /// Opens a file that the manifest names, also when a checkpoint replaces it at that moment.
     fn with_current_file<R>(
         &self,
-        mut open: impl FnMut(&dyn Backend, &crate::format::manifest::Manifest) -> Result<R>,
+        mut open: impl FnMut(&dyn Backend, &Manifest) -> Result<R>,
     ) -> Result<R> {
         let mut tries = 0;
         loop {

@@ -3,6 +3,7 @@
 use crate::commit::{Draft, Drafts, Intent, TakenBack};
 use crate::document::{Document, Stored};
 use crate::engine::Engine;
+use crate::format::manifest::Manifest;
 use crate::format::op_line::{self, OpKind, OpLine};
 use crate::history::kept_logs;
 use crate::merge::{Mark, Order, Register, Stamp, StampText};
@@ -10,6 +11,9 @@ use crate::op::previous_document;
 use crate::state::State;
 use crate::undo::{Commit, refuse_blind, unreadable};
 use crate::{ErrorKind, Result};
+
+/// How often other agents' logs are read again because one of them was replaced meanwhile.
+const TRIES: usize = 20;
 
 impl<T: Document> Engine<T> {
     /// Takes back this agent's last commit that was not taken back yet; `false` when there is none.
@@ -79,15 +83,32 @@ impl<T: Document> Engine<T> {
 
     /// Merges into the registers what was written to them, seen at the time or not, but for what this agent wrote from `first_clock` on, which it has taken back.
     fn merge_others(&self, taken: &mut [Taken<T>], first_clock: u64) -> Result<()> {
-        let manifest = self.manifest();
-        for part in kept_logs(&manifest) {
+        let mut tries = 0;
+        loop {
+            let manifest = self.current_manifest()?;
+            tries += 1;
+            match self.merge_logs(&manifest, taken, first_clock) {
+                // A log was merged into another one, or removed, since the manifest was read. Merging twice changes nothing.
+                Err(error) if error.kind() == ErrorKind::NotFound && tries < TRIES => {}
+                result => return result,
+            }
+        }
+    }
+
+    fn merge_logs(
+        &self,
+        manifest: &Manifest,
+        taken: &mut [Taken<T>],
+        first_clock: u64,
+    ) -> Result<()> {
+        for part in kept_logs(manifest) {
             let Some(agent) = &part.agent else {
                 continue;
             };
             let own = part.agent == self.agent;
             // What lies below was written before a single writer or a migration went over the documents, whose stamps say nothing of that.
             let floor = manifest.agent(agent).map_or(0, |facts| facts.undo_floor);
-            let result = part.read(&*self.backend, &mut |line| {
+            part.read(&*self.backend, &mut |line| {
                 let Some(order) = line.op.order().filter(|_| line.seq >= floor) else {
                     return Ok(());
                 };
@@ -101,12 +122,7 @@ impl<T: Document> Engine<T> {
                     taken.register.merge(&line.op.id, document, order);
                 }
                 Ok(())
-            });
-            match result {
-                // Folded and removed since the manifest was read: then this agent has seen it.
-                Err(error) if error.kind() == ErrorKind::NotFound => {}
-                result => result?,
-            }
+            })?;
         }
         Ok(())
     }

@@ -62,7 +62,7 @@ enum Durability {
 }
 
 impl FsBackend {
-    /// The store in the directory `path`. Nothing is read or created yet.
+    /// The store in the directory `path`, which a later change of the working directory does not move. Nothing is read or created yet.
     ///
     /// ```
     /// # let directory = tempfile::tempdir()?;
@@ -71,7 +71,7 @@ impl FsBackend {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn new(path: impl Into<PathBuf>) -> Self {
-        Self::build(Arc::new(RealFileSystem), path.into())
+        Self::build(Arc::new(RealFileSystem), absolute(path.into()))
     }
 
     /// The store in the directory `path` of another file system, such as a simulated disk.
@@ -144,6 +144,11 @@ impl FsBackend {
             Err(error) => Err(error),
         }
     }
+}
+
+/// `path`, whatever the working directory becomes. An empty path, which is none, stays as it is.
+pub(crate) fn absolute(path: PathBuf) -> PathBuf {
+    std::path::absolute(&path).unwrap_or(path)
 }
 
 impl Backend for FsBackend {
