@@ -92,6 +92,7 @@ class Store {
       this.#isOpen = true;
       if (this.#isBuffered) this.#flushAtExit();
     } catch (error) {
+      native.letGo();
       this.#native = null;
       throw migration?.thrown ? migration.thrown.error : error;
     }
@@ -107,6 +108,7 @@ class Store {
         if (this.#failure !== null) throw this.#takeFailure();
       } finally {
         this.#isOpen = false;
+        this.#native.letGo();
         this.#native = this.#documents = this.#visible = this.#manifest = this.#failure = null;
         this.#untold = [];
       }

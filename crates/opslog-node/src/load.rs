@@ -137,6 +137,14 @@ impl Documents {
         lock(&self.current).added.remove(&place);
     }
 
+    /// Takes everything: nobody reads any more.
+    pub(crate) fn take_all(&self) -> Self {
+        Self {
+            current: Mutex::new(std::mem::take(&mut *lock(&self.current))),
+            next: Mutex::new(std::mem::take(&mut *lock(&self.next))),
+        }
+    }
+
     /// Lets go of the texts that were loaded: those that were not taken have been replaced.
     pub(crate) fn forget_loaded(&self) {
         lock(&self.current).texts = Vec::new();

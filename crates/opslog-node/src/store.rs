@@ -1,6 +1,6 @@
 //! One open store, as JavaScript holds it.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use napi::bindgen_prelude::{FnArgs, Function, Uint32Array};
 use napi::threadsafe_function::ThreadsafeFunctionCallMode;
@@ -46,8 +46,8 @@ type ToldArguments = FnArgs<(
 pub struct NativeStore {
     jobs: Arc<Jobs>,
     documents: Arc<Documents>,
-    /// Set once the store is open.
-    store: Arc<OnceLock<Store<Opaque>>>,
+    /// There while the store is open.
+    store: Arc<Mutex<Option<Store<Opaque>>>>,
 }
 
 #[napi]
@@ -77,7 +77,7 @@ impl NativeStore {
             match open(&directory, &options, migrate) {
                 Ok(opened) => {
                     let mut worker = Worker::new(opened.clone(), documents, &options, tell);
-                    let _ = store.set(opened);
+                    *lock(&store) = Some(opened);
                     if worker.begin() {
                         worker.work(&jobs);
                     }
@@ -154,6 +154,14 @@ impl NativeStore {
     #[napi]
     pub fn forget_loaded(&self) {
         self.documents.forget_loaded();
+    }
+
+    /// Lets go of everything that was loaded, without waiting for JavaScript's collector: the store is closed.
+    #[napi]
+    pub fn let_go(&self) {
+        let gone = (self.documents.take_all(), lock(&self.store).take());
+        // A million of them take a while, which the event loop does not wait for; without a thread it does.
+        let _ = std::thread::Builder::new().spawn(move || drop(gone));
     }
 
     /// Returns when nothing is queued any more.
@@ -251,7 +259,7 @@ impl NativeStore {
     /// The documents of the snapshot.
     #[napi]
     pub fn stream_snapshot(&self) -> napi::Result<NativeStream> {
-        let store = self.store()?.clone();
+        let store = self.store()?;
         Ok(NativeStream::new(move || {
             Ok(snapshot_items(store.stream_snapshot()?))
         }))
@@ -260,16 +268,15 @@ impl NativeStore {
     /// The operations after the snapshot.
     #[napi]
     pub fn stream_operations(&self, since: Option<String>) -> napi::Result<NativeStream> {
-        let (store, since) = (self.store()?.clone(), time(since)?);
+        let (store, since) = (self.store()?, time(since)?);
         Ok(NativeStream::new(move || {
             Ok(operation_items(store.log_ops(since)?))
         }))
     }
 
-    fn store(&self) -> napi::Result<&Store<Opaque>> {
-        self.store
-            .get()
-            .ok_or_else(|| thrown(invalid("the store is not open yet")))
+    fn store(&self) -> napi::Result<Store<Opaque>> {
+        let store = lock(&self.store).clone();
+        store.ok_or_else(|| thrown(invalid("the store is not open")))
     }
 }
 
@@ -294,6 +301,10 @@ fn open(
         });
     }
     builder.open(directory)
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn teller(told: &Function<'_, ToldArguments, ()>) -> napi::Result<Tell> {

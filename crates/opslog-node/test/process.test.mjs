@@ -110,6 +110,24 @@ test("a store that nobody holds any more lets go of its directory", async (conte
   assert.deepEqual([status, stdout, stderr], [0, "1\n", ""]);
 });
 
+test("a store that was closed has let go of its documents, whether or not it is collected", async (context) => {
+  const dir = directory(context);
+  const { status, stdout, stderr } = run(`const store = new Store(); await store.open(process.argv[1], { osBuffered: true });
+    for (let n = 0; n < 100; n += 1) await store.set("k" + n, { filler: "x".repeat(200_000) });
+    await store.close();
+    const kept = [];
+    for (let n = 0; n < 30; n += 1) {
+      const again = new Store();
+      await again.open(process.argv[1]);
+      again.get("k1");
+      await again.close();
+      kept.push(again);
+    }
+    console.log(Math.round(process.memoryUsage().rss / 2 ** 20));`, dir);
+  assert.deepEqual([status, stderr], [0, ""]);
+  assert.ok(Number(stdout) < 400, `${stdout} MiB after opening 20 MiB thirty times`);
+});
+
 test("a binary that is missing or broken is named, with its platform and what to do", (context) => {
   const copy = directory(context);
   cpSync(join(root, "lib"), join(copy, "lib"), { recursive: true });
