@@ -273,22 +273,21 @@ class Store {
     });
   }
 
-  watch(callback, intervalMs = 1000, onError = (error) => process.emitWarning(error)) {
+  watch(callback, intervalMs = 1000, onError = warn) {
     this.#ensureOpen();
     this.unwatch();
     let isLooking = false;
     const look = async () => {
       if (isLooking) return;
       isLooking = true;
-      let operations = [];
       try {
-        operations = await this.tail();
+        const operations = await this.tail();
+        if (operations.length > 0 && this.#watch === timer) callback(operations);
       } catch (error) {
-        if (this.#watch === timer) onError(error);
+        if (this.#watch === timer) tellWatcher(onError, error);
       } finally {
         isLooking = false;
       }
-      if (operations.length > 0 && this.#watch === timer) callback(operations);
     };
     const timer = setInterval(look, intervalMs);
     this.#watch = timer;
@@ -541,7 +540,7 @@ class Store {
     try {
       await this.#calls.alone(async () => { if (this.#isOpen) await this.#look(); });
     } catch (error) {
-      process.emitWarning(error);
+      warn(error);
     } finally {
       this.#willLook = false;
     }
@@ -598,6 +597,20 @@ function migrating(migrate) {
     },
   };
   return migration;
+}
+
+/** Nobody could catch what `onError` throws itself. */
+function tellWatcher(onError, error) {
+  try {
+    onError(error);
+  } catch (thrown) {
+    warn(thrown);
+  }
+}
+
+/** A process warning; Node takes a text or an error for one, and anything may have been thrown. */
+function warn(thrown) {
+  process.emitWarning(thrown instanceof Error ? thrown : String(thrown));
 }
 
 function settling(resolve, reject) {

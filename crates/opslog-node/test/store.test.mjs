@@ -452,3 +452,28 @@ test("the library's own options arrive", async (context) => {
   writeFileSync(log, readFileSync(log, "utf8").replace("\"n\":1", "\"n\":7"));
   await assert.rejects(new Store().open(append.dir, { strict: true }), { code: "OPSLOG_CORRUPT" });
 });
+
+test("a watch callback that throws is told to onError, or warned of, and the watch goes on", async (context) => {
+  const writer = await opened(context);
+  const reader = await opened(context, { readOnly: true }, writer.dir);
+  const warnings = [];
+  const warned = ({ message }) => warnings.push(message);
+  process.on("warning", warned);
+  context.after(() => process.off("warning", warned));
+  const boom = new Error("boom");
+  const turns = async (done) => { while (!done()) await new Promise((resolve) => setTimeout(resolve, 5)); };
+
+  const told = [];
+  reader.watch(() => { throw boom; }, 5, (error) => told.push(error));
+  for (let n = 1; n <= 2; n += 1) {
+    await writer.set("a", { n });
+    await turns(() => told.length === n);
+  }
+  reader.watch(() => { throw "no error"; }, 5);
+  await writer.set("a", { n: 3 });
+  await turns(() => warnings.length === 1);
+  reader.watch(() => { throw boom; }, 5, () => { throw new Error("onError"); });
+  await writer.set("a", { n: 4 });
+  await turns(() => warnings.length === 2);
+  assert.deepEqual([told, warnings], [[boom, boom], ["no error", "onError"]]);
+});
