@@ -409,10 +409,12 @@ class Store {
     buffered.add(new WeakRef(this));
   }
 
+  /** A write in a handler that comes after ours would be accepted, and lost: it throws. */
   static #atExit(store) {
     if (!store?.#isOpen || !store.#isBuffered) return;
     store.#handOver();
     store.#native.finish();
+    store.#isOpen = false;
   }
 
   static {

@@ -86,6 +86,22 @@ test("a process that ends without close ends, and has flushed what it accepted",
   }
 });
 
+test("a write in an exit handler is flushed, or throws when it comes too late", async (context) => {
+  for (const writeMode of ["group", "async"]) {
+    const dir = directory(context);
+    const { status, stdout } = run(`const store = new Store(); await store.open(process.argv[1], { writeMode: process.argv[2], groupCommitMs: 60000 });
+      const write = (id) => () => { try { store.set(id, {}); console.log("accepted", id); } catch (error) { console.log(error.code, id, store.has("a")); } };
+      await store.set("a", {});
+      process.prependListener("exit", write("early"));
+      process.on("exit", write("late"));
+      process.exit(0);`, dir, writeMode);
+    assert.deepEqual([status, stdout], [0, "accepted early\nOPSLOG_CLOSED late true\n"]);
+    const store = await opened(context, {}, dir);
+    assert.deepEqual(store.entries().map(([id]) => id), ["a", "early"]);
+    await store.close();
+  }
+});
+
 test("calls that are under way keep a process alive, an open store does not", async (context) => {
   const dir = directory(context);
   const { status, stdout } = run('const store = new Store(); store.open(process.argv[1]).then(() => store.set("a", {})).then(() => store.close()).then(() => console.log("closed"));', dir);
