@@ -491,7 +491,7 @@ class Store {
 
   /** Runs the function of a batch and gives it. */
   #collect(fn) {
-    const batch = new Batch(this.#documents);
+    const batch = new Batch(this.#documents, this.#isMutable);
     this.#batch = this.#visible = batch;
     this.#inner = null;
     let result;

@@ -477,3 +477,15 @@ test("a watch callback that throws is told to onError, or warned of, and the wat
   await turns(() => warnings.length === 2);
   assert.deepEqual([told, warnings], [[boom, boom], ["no error", "onError"]]);
 });
+
+test("with mutableDocuments, reads inside a batch give copies too", async (context) => {
+  const store = await opened(context, { mutableDocuments: true });
+  await store.set("old", { n: 1 });
+  await store.batch(() => {
+    store.set("new", { n: 1 });
+    const reads = () => [store.get("old"), store.get("new"), ...store.all(), ...store.filter(() => true), ...store.entries().map(([, document]) => document)];
+    for (const document of reads()) document.n = 2;
+    assert.ok(reads().every(({ n }) => n === 1));
+  });
+  assert.deepEqual(store.all(), [{ n: 1 }, { n: 1 }]);
+});
