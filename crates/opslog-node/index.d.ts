@@ -41,7 +41,7 @@ export declare class Store<T = Record<string, unknown>> {
   refresh(): Promise<void>;
   /** As `refresh`, and gives the operations that came. */
   tail(): Promise<Operation<T>[]>;
-  /** Calls `callback` with the operations that come, looking every `intervalMs` (1000); errors go to `onError`, by default a process warning. */
+  /** Calls `callback` with the operations that come, looking every `intervalMs` (1000); errors, and what `callback` throws, go to `onError`, by default a process warning. */
   watch(callback: (ops: Operation<T>[]) => void, intervalMs?: number, onError?: (error: unknown) => void): void;
   unwatch(): void;
   /** Resolves when everything accepted before is on stable storage. */

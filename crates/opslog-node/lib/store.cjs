@@ -33,6 +33,8 @@ const nextTurn = () => new Promise((resolve) => { setImmediate(resolve); });
 class Store {
   /** The native half while the store is open, or being opened. */
   #native = null;
+  /** Whether the store is open, being opened or being closed: nobody else may open it then. */
+  #isClaimed = false;
   #isOpen = false;
   #isReadOnly = false;
   /** Whether reads give copies that the caller may change. */
@@ -69,32 +71,17 @@ class Store {
 
   async open(dir, options = {}) {
     if (typeof dir !== "string") throw invalid(`the store's directory must be a string, not ${typeof dir}`);
-    if (this.#native !== null) {
+    if (this.#isClaimed) {
       throw new OpslogError("locked", `Store is locked by process ${process.pid}. If this is stale, delete ${join(dir, ".lock")}`);
     }
-    refuseForeignBackend(options.backend);
-    const text = nativeOptions(options);
-    if (options.backend !== undefined) await options.backend.initialize(dir, { readOnly: options.readOnly === true });
-    const migration = migrating(options.migrate);
-    const native = calling(() => new NativeStore(dir, text, Store.#telling(new WeakRef(this)), migration?.migrate));
-    this.#native = native;
-    this.#isReadOnly = options.readOnly === true;
-    this.#isShared = options.agentId !== undefined;
-    const isBuffered = options.writeMode === "group" || options.writeMode === "async";
-    if (this.#isShared && isBuffered) process.emitWarning(`opslog: writeMode ${options.writeMode} is immediate with an agentId`);
-    this.#isBuffered = isBuffered && !this.#isShared;
-    this.#groupSize = this.#isBuffered && options.writeMode === "group" ? Math.max(options.groupCommitSize ?? 50, 1) : Infinity;
-    this.#checkpointThreshold = options.skipLoad ? Infinity : options.checkpointThreshold;
+    this.#isClaimed = true;
     try {
-      await new Promise((resolve, reject) => { this.#calls.sent(settling(resolve, reject)); });
-      this.#isMutable = options.mutableDocuments === true;
-      await this.#load();
-      this.#isOpen = true;
-      if (this.#isBuffered) this.#flushAtExit();
+      await this.#open(dir, options);
     } catch (error) {
-      native.letGo();
+      this.#native?.letGo();
       this.#native = null;
-      throw migration?.thrown ? migration.thrown.error : error;
+      this.#isClaimed = false;
+      throw error;
     }
   }
 
@@ -107,7 +94,7 @@ class Store {
         await this.#send((native) => native.close());
         if (this.#failure !== null) throw this.#takeFailure();
       } finally {
-        this.#isOpen = false;
+        this.#isOpen = this.#isClaimed = false;
         this.#native.letGo();
         this.#native = this.#documents = this.#visible = this.#manifest = this.#failure = null;
         this.#untold = [];
@@ -306,6 +293,30 @@ class Store {
 
   async sync() {
     return this.flush();
+  }
+
+  async #open(dir, options) {
+    refuseForeignBackend(options.backend);
+    const text = nativeOptions(options);
+    if (options.backend !== undefined) await options.backend.initialize(dir, { readOnly: options.readOnly === true });
+    const migration = migrating(options.migrate);
+    this.#native = calling(() => new NativeStore(dir, text, Store.#telling(new WeakRef(this)), migration?.migrate));
+    this.#isReadOnly = options.readOnly === true;
+    this.#isShared = options.agentId !== undefined;
+    const isBuffered = options.writeMode === "group" || options.writeMode === "async";
+    if (this.#isShared && isBuffered) process.emitWarning(`opslog: writeMode ${options.writeMode} is immediate with an agentId`);
+    this.#isBuffered = isBuffered && !this.#isShared;
+    this.#groupSize = this.#isBuffered && options.writeMode === "group" ? Math.max(options.groupCommitSize ?? 50, 1) : Infinity;
+    this.#checkpointThreshold = options.skipLoad ? Infinity : options.checkpointThreshold;
+    this.#isMutable = options.mutableDocuments === true;
+    try {
+      await new Promise((resolve, reject) => { this.#calls.sent(settling(resolve, reject)); });
+    } catch (error) {
+      throw migration?.thrown ? migration.thrown.error : error;
+    }
+    await this.#load();
+    this.#isOpen = true;
+    if (this.#isBuffered) this.#flushAtExit();
   }
 
   #ensureOpen() {

@@ -475,6 +475,7 @@ test("a watch callback that throws is told to onError, or warned of, and the wat
   reader.watch(() => { throw boom; }, 5, () => { throw new Error("onError"); });
   await writer.set("a", { n: 4 });
   await turns(() => warnings.length === 2);
+  reader.unwatch();
   assert.deepEqual([told, warnings], [[boom, boom], ["no error", "onError"]]);
 });
 
@@ -488,4 +489,23 @@ test("with mutableDocuments, reads inside a batch give copies too", async (conte
     assert.ok(reads().every(({ n }) => n === 1));
   });
   assert.deepEqual(store.all(), [{ n: 1 }, { n: 1 }]);
+});
+
+test("of two opens at once of one store the second is refused, and the directory is free after close", async (context) => {
+  for (const backend of [false, true]) {
+    const store = new Store();
+    const dir = directory(context);
+    const open = () => store.open(dir, backend ? { backend: new esm.FsBackend() } : {});
+    const [first, second] = await Promise.allSettled([open(), open()]);
+    assert.deepEqual([first.status, second.reason?.code], ["fulfilled", "OPSLOG_LOCKED"]);
+    await store.set("a", {});
+    await store.close();
+    await store.open(dir);
+    assert.equal(store.count(), 1);
+    await store.close();
+    await assert.rejects(store.open(dir, { writeMode: "fast" }), { code: "OPSLOG_INVALID_INPUT" });
+    await (await opened(context, {}, dir)).close();
+    await store.open(dir);
+    await store.close();
+  }
 });
