@@ -39,7 +39,7 @@ export declare class Store<T = Record<string, unknown>> {
   stats(): StoreStats;
   /** Picks up what another process wrote. */
   refresh(): Promise<void>;
-  /** As `refresh`, and gives the operations that came. */
+  /** As `refresh`, and gives the operations that came; of more than a JavaScript string can hold, none. */
   tail(): Promise<Operation<T>[]>;
   /** Calls `callback` with the operations that come, looking every `intervalMs` (1000); errors, and what `callback` throws, go to `onError`, by default a process warning. */
   watch(callback: (ops: Operation<T>[]) => void, intervalMs?: number, onError?: (error: unknown) => void): void;
@@ -82,7 +82,7 @@ export interface StoreOptions {
   historyRetention?: "all" | "none" | { ageMs: number } | { bytes: number };
   /** Whether undo cuts the commit off the log, or appends its reverse (default: "truncate"). */
   undoMode?: "truncate" | "append";
-  /** Whether a damaged log is refused, instead of opened without its damaged part (default: false). */
+  /** Whether a damaged log is refused, instead of opened without its damaged part, which a process warning tells of (default: false). */
   strict?: boolean;
   /** Whether reads give a new copy each time, which the caller may change (default: false: they give one frozen object). */
   mutableDocuments?: boolean;

@@ -25,6 +25,9 @@ const SLICE = 5;
 /** Longer texts and ids might be more than a store takes. */
 const SURELY_ACCEPTED = 512;
 
+/** Damaged parts of logs that one warning tells of. */
+const DAMAGE_TOLD = 5;
+
 /** Stores in `group` or `async` mode. */
 const buffered = new Set();
 const DONE = Promise.resolve();
@@ -310,7 +313,7 @@ class Store {
     this.#checkpointThreshold = options.skipLoad ? Infinity : options.checkpointThreshold;
     this.#isMutable = options.mutableDocuments === true;
     try {
-      await new Promise((resolve, reject) => { this.#calls.sent(settling(resolve, reject)); });
+      warnOfDamage(dir, await new Promise((resolve, reject) => { this.#calls.sent(settling(resolve, reject)); }));
     } catch (error) {
       throw migration?.thrown ? migration.thrown.error : error;
     }
@@ -610,6 +613,14 @@ function migrating(migrate) {
     },
   };
   return migration;
+}
+
+/** Says which parts of logs the store was opened without. */
+function warnOfDamage(dir, parts) {
+  if (parts.length === 0) return;
+  const told = parts.slice(0, DAMAGE_TOLD).map(({ path, offset, bytes, reason }) => `${path} at byte ${offset}, ${bytes} bytes: ${reason}`);
+  if (parts.length > told.length) told.push(`and ${parts.length - told.length} more`);
+  process.emitWarning(`opslog: the store in ${dir} was opened without what could not be read; a writer keeps it beside the log, in a file that ends in .damaged, and the option strict refuses such a store\n${told.join("\n")}`);
 }
 
 /** Nobody could catch what `onError` throws itself. */

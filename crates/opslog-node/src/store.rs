@@ -10,6 +10,7 @@ use opslog::{Error, Operation, Since, Store, Timestamp};
 use serde::de::IgnoredAny;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, ser};
 
+use crate::answer::accepted;
 use crate::failure::{argument, invalid, thrown};
 use crate::load::Documents;
 use crate::options::Options;
@@ -124,7 +125,7 @@ impl NativeStore {
         js_string(env, &self.documents.ids(place as usize, count as usize))
     }
 
-    /// The documents at `places`, each once, as a JSON array.
+    /// The documents at `places`, each once, as a JSON array; of long ones only the first.
     #[napi]
     pub fn take<'e>(&self, env: &'e Env, places: Uint32Array) -> napi::Result<JsString<'e>> {
         js_string(env, &self.documents.take(&places))
@@ -246,14 +247,14 @@ impl NativeStore {
     #[napi]
     pub fn history(&self, id: String) -> napi::Result<String> {
         let operations = self.store()?.history(&id).map_err(thrown)?;
-        Ok(operations_text(&operations))
+        operations_text(&operations)
     }
 
     /// The operations after a time, or all, as a JSON array.
     #[napi]
     pub fn operations(&self, since: Option<String>) -> napi::Result<String> {
         let operations = self.store()?.ops(time(since)?).map_err(thrown)?;
-        Ok(operations_text(&operations))
+        operations_text(&operations)
     }
 
     /// The documents of the snapshot.
@@ -354,8 +355,8 @@ fn js_string<'e>(env: &'e Env, text: &str) -> napi::Result<JsString<'e>> {
     }
 }
 
-fn operations_text(operations: &[Operation]) -> String {
-    array(operations.iter().map(Operation::to_json))
+fn operations_text(operations: &[Operation]) -> napi::Result<String> {
+    accepted(array(operations.iter().map(Operation::to_json))).map_err(thrown)
 }
 
 fn time(since: Option<String>) -> napi::Result<Since> {

@@ -6,7 +6,7 @@ import { createRequire } from "node:module";
 import { join } from "node:path";
 import { test } from "node:test";
 import * as esm from "../index.js";
-import { callsOf } from "./lib/native.mjs";
+import { callsOf, withLongestAnswer } from "./lib/native.mjs";
 import { randomOf } from "./lib/random.mjs";
 import { codeOf, directory, failureOf, opened } from "./lib/stores.mjs";
 
@@ -508,4 +508,61 @@ test("of two opens at once of one store the second is refused, and the directory
     await store.open(dir);
     await store.close();
   }
+});
+
+test("an answer that no string can hold is an error, and what comes after goes on", async (context) => {
+  const options = { checkpointThreshold: 1_000_000 };
+  const writer = await opened(context, options);
+  await writer.set("a", {});
+  const reader = await opened(context, { readOnly: true }, writer.dir);
+  for (let n = 0; n < 40; n += 1) await writer.set(`k${n % 4}`, { n, filler: "x".repeat(200) });
+  const refused = ({ code, message }) => code === "OPSLOG_INVALID_INPUT" && /bytes.*ask for less/.test(message);
+  await withLongestAnswer(2000, async () => {
+    assert.throws(() => writer.getOps(), refused);
+    assert.equal(writer.getHistory("a").length, 1);
+    assert.throws(() => writer.getHistory("k0"), refused);
+    // The documents come; the operations that brought them are left out.
+    assert.deepEqual(await reader.tail(), []);
+    assert.deepEqual(reader.entries(), writer.entries());
+    await writer.set("a", { n: 41 });
+    assert.deepEqual((await reader.tail()).map(({ id }) => id), ["a"]);
+    assert.equal(await writer.archive(({ filler }) => filler !== undefined, "q"), 4);
+  });
+  await withLongestAnswer(500, async () => {
+    await assert.rejects(writer.loadArchive("q"), refused);
+    await writer.set("b", {});
+    assert.deepEqual(writer.entries().map(([id]) => id), ["a", "b"]);
+  });
+  assert.equal((await writer.loadArchive("q")).size, 4);
+});
+
+test("documents that are long together are read all the same", async (context) => {
+  const store = await opened(context, { osBuffered: true });
+  for (let n = 0; n < 7; n += 1) await store.set(`k${n}`, { n, filler: "x".repeat(600_000) });
+  await store.close();
+  await store.open(store.dir);
+  const native = await callsOf(["take"], () => assert.deepEqual(store.all().map(({ n }) => n), [0, 1, 2, 3, 4, 5, 6]));
+  assert.equal(native.take, 4);
+});
+
+test("what a store is opened without is told, with its place", async (context) => {
+  const store = await opened(context, { checkpointOnClose: false, checkpointThreshold: 1_000_000 });
+  const { activeOps } = store.getManifest();
+  const log = join(store.dir, activeOps);
+  for (const id of ["a", "b", "c"]) await store.set(id, { id });
+  await store.close();
+  const lines = readFileSync(log, "utf8").split("\n");
+  const second = lines.findIndex((line) => line.includes('"b"'));
+  const offset = Buffer.byteLength(lines.slice(0, second).map((line) => `${line}\n`).join(""));
+  lines[second] = lines[second].replace('{"id":"b"}', '{"id":"x"}');
+  writeFileSync(log, lines.join("\n"));
+  const warnings = [];
+  const warned = ({ message }) => warnings.push(message);
+  process.on("warning", warned);
+  context.after(() => process.off("warning", warned));
+  await store.open(store.dir);
+  await new Promise((resolve) => setImmediate(resolve));
+  assert.equal(warnings.length, 1);
+  assert.match(warnings[0], /\.damaged/);
+  assert.ok(warnings[0].includes(store.dir) && warnings[0].includes(`${activeOps} at byte ${offset}`), warnings[0]);
 });
