@@ -35,6 +35,7 @@ export declare class Store<T = Record<string, unknown>> {
   /** Moves documents to an archive segment (by default the quarter, such as `2026-Q4`), and says how many. */
   archive(predicate: (value: T, id: string) => boolean, segment?: string): Promise<number>;
   listArchiveSegments(): string[];
+  /** The documents of the segment of this name, or else of the first that has it in its file's name. */
   loadArchive(segment: string): Promise<Map<string, T>>;
   stats(): StoreStats;
   /** Picks up what another process wrote. */

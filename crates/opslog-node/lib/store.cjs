@@ -193,6 +193,7 @@ class Store {
   async archive(predicate, segment) {
     this.#ensureWritable();
     if (typeof predicate !== "function") throw new TypeError("predicate is not a function");
+    if (segment != null && typeof segment !== "string") throw invalid(`an archive segment's name must be a string, not ${typeof segment}`);
     return this.#calls.alone(async () => {
       this.#ensureWritable();
       const ids = [];
@@ -206,7 +207,15 @@ class Store {
 
   async loadArchive(segment) {
     this.#ensureOpen();
-    return new Map(await this.#ordinary((native) => native.loadArchive(String(segment))));
+    const load = (name) => this.#ordinary((native) => native.loadArchive(name));
+    try {
+      return new Map(await load(String(segment)));
+    } catch (error) {
+      // As the reference: without a segment of this name, the first that has it in its file's name.
+      const path = error.code === "OPSLOG_NOT_FOUND" && this.#manifest?.archiveSegments.find((path) => path.includes(segment));
+      if (!path) throw error;
+      return new Map(await load(/^archive\/archive-(.+?)(\.\d+)?\.json$/.exec(path)[1]));
+    }
   }
 
   listArchiveSegments() {

@@ -566,3 +566,22 @@ test("what a store is opened without is told, with its place", async (context) =
   assert.match(warnings[0], /\.damaged/);
   assert.ok(warnings[0].includes(store.dir) && warnings[0].includes(`${activeOps} at byte ${offset}`), warnings[0]);
 });
+
+test("an archive is found by its name, and else by a part of its file's", async (context) => {
+  const store = await opened(context);
+  for (const segment of ["2025-Q4-old", "2025-Q4", "2026-5"]) {
+    for (const half of ["a", "b"]) {
+      // The second time makes a new file for the segment.
+      await store.set(`${segment}-${half}`, {});
+      await store.archive(() => true, segment);
+    }
+  }
+  const found = async (segment) => [...(await store.loadArchive(segment)).keys()].map((id) => id.slice(0, -2));
+  assert.deepEqual(await found("2025-Q4"), ["2025-Q4", "2025-Q4"]);
+  assert.deepEqual(await found("2025"), ["2025-Q4-old", "2025-Q4-old"]);
+  assert.deepEqual(await found(2026), ["2026-5", "2026-5"]);
+  assert.deepEqual(await found("old"), ["2025-Q4-old", "2025-Q4-old"]);
+  for (const missing of ["Q5", undefined, null]) await assert.rejects(found(missing), { message: `Archive segment '${missing}' not found`, code: "OPSLOG_NOT_FOUND" });
+  for (const segment of [5, {}, true]) await assert.rejects(store.archive(() => true, segment), { code: "OPSLOG_INVALID_INPUT" });
+  assert.equal(await store.archive(() => true, null), 0);
+});
