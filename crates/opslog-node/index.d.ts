@@ -52,7 +52,7 @@ export declare class Store<T = Record<string, unknown>> {
 }
 
 export interface StoreOptions {
-  /** Makes a checkpoint after this many operations (default: 1,000, or as many as the snapshot has documents, or three quarters of those there are, whichever is most). */
+  /** Makes a checkpoint after this many operations (default: 1,000, or as many as the snapshot has documents, or three quarters of those there are, whichever is most); `Infinity` is never. */
   checkpointThreshold?: number;
   /** Whether `close` makes a checkpoint, where that costs less than replaying the log (default: true). */
   checkpointOnClose?: boolean;

@@ -10,7 +10,7 @@ const { Documents } = require("./documents.cjs");
 const { Batch } = require("./batch.cjs");
 const { Calls } = require("./calls.cjs");
 const { items } = require("./streams.cjs");
-const { nativeOptions, refuseForeignBackend } = require("./options.cjs");
+const { settledOptions, nativeOptions } = require("./options.cjs");
 
 /** Characters of writes that are handed to the thread at once, at the latest. */
 const LINES_MOST = 1 << 20;
@@ -72,7 +72,7 @@ class Store {
   #failure = null;
   #watch = null;
 
-  async open(dir, options = {}) {
+  async open(dir, options) {
     if (typeof dir !== "string") throw invalid(`the store's directory must be a string, not ${typeof dir}`);
     if (this.#isClaimed) {
       throw new OpslogError("locked", `Store is locked by process ${process.pid}. If this is stale, delete ${join(dir, ".lock")}`);
@@ -307,8 +307,8 @@ class Store {
     return this.flush();
   }
 
-  async #open(dir, options) {
-    refuseForeignBackend(options.backend);
+  async #open(dir, given) {
+    const options = settledOptions(given);
     const text = nativeOptions(options);
     if (options.backend !== undefined) await options.backend.initialize(dir, { readOnly: options.readOnly === true });
     const migration = migrating(options.migrate);

@@ -61,7 +61,7 @@ test("messages are the reference's, each with a code", async (context) => {
 
 test("options that make no sense are refused by name", async (context) => {
   const dir = directory(context);
-  for (const options of [{ writeMode: "fast" }, { checkpointThreshold: -1 }, { groupCommitMs: "1" }, { version: 1.5 }, { readOnly: 1 }, { historyRetention: "some" }, { migrate: 1 }]) {
+  for (const options of [{ writeMode: "fast" }, { checkpointThreshold: NaN }, { checkpointThreshold: "5" }, { groupCommitMs: "1" }, { groupCommitMs: NaN }, { backend: {} }, { version: 1.5 }, { readOnly: 1 }, { historyRetention: "some" }, { migrate: 1 }]) {
     const error = await failureOf(() => new Store().open(dir, options));
     assert.equal(error.code, "OPSLOG_INVALID_INPUT");
     assert.match(error.message, new RegExp(Object.keys(options)[0]));
@@ -433,7 +433,7 @@ test("mutableDocuments gives copies that can be changed", async (context) => {
 
 test("a backend written in JavaScript is refused, with what to use instead", async (context) => {
   class Mine extends esm.FsBackend {}
-  for (const backend of [{}, new Mine(), null]) {
+  for (const backend of [{}, new Mine()]) {
     await assert.rejects(new Store().open(directory(context), { backend }), ({ code, message }) => code === "OPSLOG_INVALID_INPUT" && /FsBackend.*writeBlob/.test(message));
   }
 });
@@ -584,4 +584,38 @@ test("an archive is found by its name, and else by a part of its file's", async 
   for (const missing of ["Q5", undefined, null]) await assert.rejects(found(missing), { message: `Archive segment '${missing}' not found`, code: "OPSLOG_NOT_FOUND" });
   for (const segment of [5, {}, true]) await assert.rejects(store.archive(() => true, segment), { code: "OPSLOG_INVALID_INPUT" });
   assert.equal(await store.archive(() => true, null), 0);
+});
+
+test("options that the reference takes are taken, and mean the same", async (context) => {
+  const nothing = { agentId: null, backend: null, migrate: null, writeMode: null, checkpointThreshold: null, readOnly: null, historyRetention: null, mutableDocuments: null, unknown: 5 };
+  for (const options of [null, undefined, nothing, { agentId: "" }, Object.create({ checkpointOnClose: false })]) {
+    const store = await opened(context, options);
+    await store.set("a", {});
+    await store.close();
+    await store.open(store.dir, options);
+    assert.equal(store.count(), 1);
+    await store.close();
+  }
+  const opsAfter = async (checkpointThreshold, sets, options) => {
+    const store = await opened(context, { checkpointThreshold, ...options });
+    for (let n = 0; n < sets; n += 1) await store.set("a", { n });
+    return store.stats().opsCount;
+  };
+  for (const writeMode of ["immediate", "group"]) {
+    assert.equal(await opsAfter(Infinity, 1500, { writeMode, osBuffered: true }), 1500);
+    for (const [threshold, left] of [[-1, 0], [-Infinity, 0], [0.5, 0], [2.5, 2]]) assert.equal(await opsAfter(threshold, 2, { writeMode }), left, `${threshold}`);
+  }
+
+  const store = await opened(context, { writeMode: "group", groupCommitMs: Infinity, groupCommitSize: Infinity, checkpointThreshold: Infinity });
+  const log = join(store.dir, store.getManifest().activeOps);
+  for (let n = 0; n < 500; n += 1) await store.set("a", { n });
+  await new Promise((resolve) => setTimeout(resolve, 150));
+  assert.equal(readFileSync(log, "utf8").split("\n").filter(Boolean).length, 0);
+  await store.flush();
+  assert.equal(store.getOps().length, 500);
+  for (const options of [{ groupCommitSize: -1 }, { groupCommitSize: 0.5 }, { groupCommitMs: -1 }]) {
+    const other = await opened(context, { writeMode: "group", ...options });
+    await other.set("a", {});
+    await other.close();
+  }
 });
