@@ -224,7 +224,7 @@ export declare function isDeltaSmaller(patch: DeltaPatch | null, fullRecord: Rec
 /** The documents of a snapshot file, a piece at a time. */
 export declare function streamSnapshotFile<T>(dir: string, relativePath: string): AsyncGenerator<[string, T], { version: number }>;
 
-/** Takes the writer's lock of a directory. */
+/** Takes the writer's lock of a directory, until `releaseLock` or the end of the process. */
 export declare function acquireLock(dir: string): Promise<LockHandle>;
 export declare function releaseLock(dir: string, handle: LockHandle): Promise<void>;
 

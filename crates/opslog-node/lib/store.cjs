@@ -614,7 +614,9 @@ function migrating(migrate) {
     thrown: null,
     migrate(document, from) {
       try {
-        return JSON.stringify(migrate(JSON.parse(document), from)) ?? "null";
+        const migrated = migrate(JSON.parse(document), from);
+        if (typeof migrated?.then === "function") throw asyncMigration(migrated);
+        return JSON.stringify(migrated) ?? "null";
       } catch (error) {
         migration.thrown = { error };
         return "";
@@ -665,6 +667,12 @@ function timeOf(since) {
 
 function isAsyncFunction(fn) {
   return Object.prototype.toString.call(fn) === "[object AsyncFunction]";
+}
+
+function asyncMigration(promise) {
+  // What it does later is none of the open's.
+  Promise.resolve(promise).catch(() => {});
+  return invalid("the option migrate must not be an async function: a promise is no document, so nothing was written");
 }
 
 function asyncBatch() {

@@ -126,6 +126,20 @@ test("a store that nobody holds any more lets go of its directory", async (conte
   assert.deepEqual([status, stdout, stderr], [0, "1\n", ""]);
 });
 
+test("a lock whose handle nobody keeps is held", async (context) => {
+  const { stdout, stderr } = spawnSync(process.execPath, ["--expose-gc", "--input-type=module", "-e", `import { acquireLock, FsBackend } from ${index};
+    const backend = new FsBackend();
+    await backend.initialize(process.argv[2], { readOnly: false });
+    await acquireLock(process.argv[1]);
+    await backend.acquireLock();
+    for (let n = 0; n < 5; n += 1) {
+      gc();
+      await new Promise((resolve) => setTimeout(resolve, 20));
+    }
+    for (const dir of process.argv.slice(1)) await acquireLock(dir).catch(({ code }) => console.log(code));`, directory(context), directory(context)], { encoding: "utf8" });
+  assert.deepEqual([stdout, stderr], ["OPSLOG_LOCKED\nOPSLOG_LOCKED\n", ""]);
+});
+
 test("a store that was closed has let go of its documents, whether or not it is collected", async (context) => {
   const dir = directory(context);
   const { status, stdout, stderr } = run(`const store = new Store(); await store.open(process.argv[1], { osBuffered: true });

@@ -619,3 +619,14 @@ test("options that the reference takes are taken, and mean the same", async (con
     await other.close();
   }
 });
+
+test("an async migration is refused, and changes nothing", async (context) => {
+  const store = await opened(context, { version: 1 });
+  await store.set("a", { n: 1 });
+  await store.close();
+  for (const migrate of [async (document) => document, () => Promise.reject(new Error("later"))]) {
+    await assert.rejects(store.open(store.dir, { version: 2, migrate }), ({ code, message }) => code === "OPSLOG_INVALID_INPUT" && /migrate.*async/.test(message));
+  }
+  await store.open(store.dir, { version: 2, migrate: (document) => ({ ...document, migrated: true }) });
+  assert.deepEqual(store.get("a"), { n: 1, migrated: true });
+});
