@@ -58,7 +58,7 @@ export interface StoreOptions {
   checkpointOnClose?: boolean;
   /** The version of the application's documents (default: what the store has). */
   version?: number;
-  /** Makes a document of the present version from one of an older; called for each document of snapshot and log. */
+  /** Makes a document of the present version from one of an older; called for each document of snapshot and log; must not be async. */
   migrate?: (record: unknown, fromVersion: number) => unknown;
   /** Opens beside a writer, without a lock, and refuses all mutations. */
   readOnly?: boolean;
@@ -89,7 +89,7 @@ export interface StoreOptions {
   mutableDocuments?: boolean;
 }
 
-/** What everything of this package throws or rejects with, but for errors of the caller's own functions. */
+/** What the package throws or rejects with, but for a `TypeError` where something should be a function, V8's `RangeError` for too long a text, and what the caller's own functions throw. */
 export declare class OpslogError extends Error {
   readonly name: "OpslogError";
   readonly code: OpslogErrorCode;
