@@ -314,9 +314,11 @@ impl Worker {
             self.documents.load(&self.store)?;
         }
         let operations: Vec<String> = tail.operations.iter().map(Operation::to_json).collect();
-        // The ids of what has changed are shorter than the operations are.
         let bytes: usize = operations.iter().map(|text| text.len() + 1).sum();
-        if !tail.rewound && is_too_long(bytes.saturating_mul(2)) {
+        // What has changed is told by ids, of which an escaped byte takes six, and places.
+        let ids = tail.operations.iter().map(|operation| &operation.id);
+        let changed_bytes: usize = ids.map(|id| id.as_str().len() * 6 + 16).sum();
+        if !tail.rewound && is_too_long(bytes + changed_bytes) {
             // The documents come all the same; the operations that brought them cannot be told.
             self.documents.load(&self.store)?;
             return Ok(tail_text("[]", true, "[]"));
