@@ -35,13 +35,14 @@ export declare class Store<T = Record<string, unknown>> {
   /** Moves documents to an archive segment (by default the quarter, such as `2026-Q4`), and says how many. */
   archive(predicate: (value: T, id: string) => boolean, segment?: string): Promise<number>;
   listArchiveSegments(): string[];
+  /** The documents of the segment of this name, or else of the first that has it in its file's name. */
   loadArchive(segment: string): Promise<Map<string, T>>;
   stats(): StoreStats;
   /** Picks up what another process wrote. */
   refresh(): Promise<void>;
-  /** As `refresh`, and gives the operations that came. */
+  /** As `refresh`, and gives the operations that came; of more than a JavaScript string can hold, none. */
   tail(): Promise<Operation<T>[]>;
-  /** Calls `callback` with the operations that come, looking every `intervalMs` (1000); errors go to `onError`, by default a process warning. */
+  /** Calls `callback` with the operations that come, looking every `intervalMs` (1000); errors, and what `callback` throws, go to `onError`, by default a process warning. */
   watch(callback: (ops: Operation<T>[]) => void, intervalMs?: number, onError?: (error: unknown) => void): void;
   unwatch(): void;
   /** Resolves when everything accepted before is on stable storage. */
@@ -51,13 +52,13 @@ export declare class Store<T = Record<string, unknown>> {
 }
 
 export interface StoreOptions {
-  /** Makes a checkpoint after this many operations (default: 1,000, or as many as the snapshot has documents, or three quarters of those there are, whichever is most). */
+  /** Makes a checkpoint after this many operations (default: 1,000, or as many as the snapshot has documents, or three quarters of those there are, whichever is most); `Infinity` is never. */
   checkpointThreshold?: number;
   /** Whether `close` makes a checkpoint, where that costs less than replaying the log (default: true). */
   checkpointOnClose?: boolean;
   /** The version of the application's documents (default: what the store has). */
   version?: number;
-  /** Makes a document of the present version from one of an older; called for each document of snapshot and log. */
+  /** Makes a document of the present version from one of an older; called for each document of snapshot and log; must not be async. */
   migrate?: (record: unknown, fromVersion: number) => unknown;
   /** Opens beside a writer, without a lock, and refuses all mutations. */
   readOnly?: boolean;
@@ -82,13 +83,13 @@ export interface StoreOptions {
   historyRetention?: "all" | "none" | { ageMs: number } | { bytes: number };
   /** Whether undo cuts the commit off the log, or appends its reverse (default: "truncate"). */
   undoMode?: "truncate" | "append";
-  /** Whether a damaged log is refused, instead of opened without its damaged part (default: false). */
+  /** Whether a damaged log is refused, instead of opened without its damaged part, which a process warning tells of (default: false). */
   strict?: boolean;
   /** Whether reads give a new copy each time, which the caller may change (default: false: they give one frozen object). */
   mutableDocuments?: boolean;
 }
 
-/** What everything of this package throws or rejects with, but for errors of the caller's own functions. */
+/** What the package throws or rejects with, but for a `TypeError` where something should be a function, V8's `RangeError` for too long a text, and what the caller's own functions throw. */
 export declare class OpslogError extends Error {
   readonly name: "OpslogError";
   readonly code: OpslogErrorCode;
@@ -223,7 +224,7 @@ export declare function isDeltaSmaller(patch: DeltaPatch | null, fullRecord: Rec
 /** The documents of a snapshot file, a piece at a time. */
 export declare function streamSnapshotFile<T>(dir: string, relativePath: string): AsyncGenerator<[string, T], { version: number }>;
 
-/** Takes the writer's lock of a directory. */
+/** Takes the writer's lock of a directory, until `releaseLock` or the end of the process. */
 export declare function acquireLock(dir: string): Promise<LockHandle>;
 export declare function releaseLock(dir: string, handle: LockHandle): Promise<void>;
 

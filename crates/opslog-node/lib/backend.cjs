@@ -211,12 +211,18 @@ function isAlive(pid) {
   }
 }
 
-/** Takes the writer's lock of a directory; the handle goes to `releaseLock`. */
+/** Locks that are held: the collector would give up one whose handle nobody keeps. */
+const held = new Set();
+
+/** Takes the writer's lock of a directory until `releaseLock`, or the process's end; the handle goes to `releaseLock`. */
 async function acquireLock(dir) {
-  return awaiting(acquireNativeLock(dir));
+  const handle = await awaiting(acquireNativeLock(dir));
+  held.add(handle);
+  return handle;
 }
 
 async function releaseLock(_dir, handle) {
+  held.delete(handle);
   handle.release();
 }
 

@@ -11,12 +11,14 @@ class Batch {
   /** Ids that the batch has deleted; one that it has set again goes last. */
   #deleted = new Set();
   #decoded = new Map();
+  #mutable;
   /** Every write, as the native half reads them. */
   lines = "";
 
-  /** `documents` has what was there before. */
-  constructor(documents) {
+  /** `documents` has what was there before; with `mutable` each read gives a new copy. */
+  constructor(documents, mutable) {
     this.#documents = documents;
+    this.#mutable = mutable;
   }
 
   set(id, text) {
@@ -67,6 +69,7 @@ class Batch {
 
   #decode(id, text) {
     if (text === null) return undefined;
+    if (this.#mutable) return JSON.parse(text);
     let known = this.#decoded.get(id);
     if (known?.text !== text) this.#decoded.set(id, known = { text, document: freeze(JSON.parse(text)) });
     return known.document;

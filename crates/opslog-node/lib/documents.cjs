@@ -280,8 +280,11 @@ class Documents {
 
   #decodePiece(slots) {
     const values = this.#values;
-    const documents = JSON.parse(this.#native.take(Uint32Array.from(slots, (slot) => values[slot])));
-    for (let index = 0; index < slots.length; index += 1) values[slots[index]] = freeze(documents[index]);
+    for (let first = 0; first < slots.length;) {
+      // Of long documents the native half gives fewer at a time.
+      const documents = JSON.parse(this.#native.take(Uint32Array.from(slots.slice(first), (slot) => values[slot])));
+      for (const document of documents) values[slots[first++]] = freeze(document);
+    }
   }
 }
 

@@ -1,7 +1,7 @@
 "use strict";
 // Errors as JavaScript sees them: the reference's words where it has any, and a stable `code`.
 
-/** What every call of this package throws or rejects with, but for what the caller's own functions throw. */
+/** What the calls of this package throw or reject with, but for a `TypeError` where something should be a function, and what the caller's own functions throw. */
 class OpslogError extends Error {
   constructor(kind, message, { cause, path, line, offset } = {}) {
     super(message, cause === undefined ? undefined : { cause });

@@ -10,7 +10,7 @@ const { Documents } = require("./documents.cjs");
 const { Batch } = require("./batch.cjs");
 const { Calls } = require("./calls.cjs");
 const { items } = require("./streams.cjs");
-const { nativeOptions, refuseForeignBackend } = require("./options.cjs");
+const { settledOptions, nativeOptions } = require("./options.cjs");
 
 /** Characters of writes that are handed to the thread at once, at the latest. */
 const LINES_MOST = 1 << 20;
@@ -25,6 +25,9 @@ const SLICE = 5;
 /** Longer texts and ids might be more than a store takes. */
 const SURELY_ACCEPTED = 512;
 
+/** Damaged parts of logs that one warning tells of. */
+const DAMAGE_TOLD = 5;
+
 /** Stores in `group` or `async` mode. */
 const buffered = new Set();
 const DONE = Promise.resolve();
@@ -33,6 +36,8 @@ const nextTurn = () => new Promise((resolve) => { setImmediate(resolve); });
 class Store {
   /** The native half while the store is open, or being opened. */
   #native = null;
+  /** Whether the store is open, being opened or being closed: nobody else may open it then. */
+  #isClaimed = false;
   #isOpen = false;
   #isReadOnly = false;
   /** Whether reads give copies that the caller may change. */
@@ -67,33 +72,19 @@ class Store {
   #failure = null;
   #watch = null;
 
-  async open(dir, options = {}) {
+  async open(dir, options) {
     if (typeof dir !== "string") throw invalid(`the store's directory must be a string, not ${typeof dir}`);
-    if (this.#native !== null) {
+    if (this.#isClaimed) {
       throw new OpslogError("locked", `Store is locked by process ${process.pid}. If this is stale, delete ${join(dir, ".lock")}`);
     }
-    refuseForeignBackend(options.backend);
-    const text = nativeOptions(options);
-    if (options.backend !== undefined) await options.backend.initialize(dir, { readOnly: options.readOnly === true });
-    const migration = migrating(options.migrate);
-    const native = calling(() => new NativeStore(dir, text, Store.#telling(new WeakRef(this)), migration?.migrate));
-    this.#native = native;
-    this.#isReadOnly = options.readOnly === true;
-    this.#isShared = options.agentId !== undefined;
-    const isBuffered = options.writeMode === "group" || options.writeMode === "async";
-    if (this.#isShared && isBuffered) process.emitWarning(`opslog: writeMode ${options.writeMode} is immediate with an agentId`);
-    this.#isBuffered = isBuffered && !this.#isShared;
-    this.#groupSize = this.#isBuffered && options.writeMode === "group" ? Math.max(options.groupCommitSize ?? 50, 1) : Infinity;
-    this.#checkpointThreshold = options.skipLoad ? Infinity : options.checkpointThreshold;
+    this.#isClaimed = true;
     try {
-      await new Promise((resolve, reject) => { this.#calls.sent(settling(resolve, reject)); });
-      this.#isMutable = options.mutableDocuments === true;
-      await this.#load();
-      this.#isOpen = true;
-      if (this.#isBuffered) this.#flushAtExit();
+      await this.#open(dir, options);
     } catch (error) {
+      this.#native?.letGo();
       this.#native = null;
-      throw migration?.thrown ? migration.thrown.error : error;
+      this.#isClaimed = false;
+      throw error;
     }
   }
 
@@ -106,7 +97,8 @@ class Store {
         await this.#send((native) => native.close());
         if (this.#failure !== null) throw this.#takeFailure();
       } finally {
-        this.#isOpen = false;
+        this.#isOpen = this.#isClaimed = false;
+        this.#native.letGo();
         this.#native = this.#documents = this.#visible = this.#manifest = this.#failure = null;
         this.#untold = [];
       }
@@ -201,6 +193,7 @@ class Store {
   async archive(predicate, segment) {
     this.#ensureWritable();
     if (typeof predicate !== "function") throw new TypeError("predicate is not a function");
+    if (segment != null && typeof segment !== "string") throw invalid(`an archive segment's name must be a string, not ${typeof segment}`);
     return this.#calls.alone(async () => {
       this.#ensureWritable();
       const ids = [];
@@ -214,7 +207,15 @@ class Store {
 
   async loadArchive(segment) {
     this.#ensureOpen();
-    return new Map(await this.#ordinary((native) => native.loadArchive(String(segment))));
+    const load = (name) => this.#ordinary((native) => native.loadArchive(name));
+    try {
+      return new Map(await load(String(segment)));
+    } catch (error) {
+      // As the reference: without a segment of this name, the first that has it in its file's name.
+      const path = error.code === "OPSLOG_NOT_FOUND" && this.#manifest?.archiveSegments.find((path) => path.includes(segment));
+      if (!path) throw error;
+      return new Map(await load(/^archive\/archive-(.+?)(\.\d+)?\.json$/.exec(path)[1]));
+    }
   }
 
   listArchiveSegments() {
@@ -271,22 +272,21 @@ class Store {
     });
   }
 
-  watch(callback, intervalMs = 1000, onError = (error) => process.emitWarning(error)) {
+  watch(callback, intervalMs = 1000, onError = warn) {
     this.#ensureOpen();
     this.unwatch();
     let isLooking = false;
     const look = async () => {
       if (isLooking) return;
       isLooking = true;
-      let operations = [];
       try {
-        operations = await this.tail();
+        const operations = await this.tail();
+        if (operations.length > 0 && this.#watch === timer) callback(operations);
       } catch (error) {
-        if (this.#watch === timer) onError(error);
+        if (this.#watch === timer) tellWatcher(onError, error);
       } finally {
         isLooking = false;
       }
-      if (operations.length > 0 && this.#watch === timer) callback(operations);
     };
     const timer = setInterval(look, intervalMs);
     this.#watch = timer;
@@ -305,6 +305,30 @@ class Store {
 
   async sync() {
     return this.flush();
+  }
+
+  async #open(dir, given) {
+    const options = settledOptions(given);
+    const text = nativeOptions(options);
+    if (options.backend !== undefined) await options.backend.initialize(dir, { readOnly: options.readOnly === true });
+    const migration = migrating(options.migrate);
+    this.#native = calling(() => new NativeStore(dir, text, Store.#telling(new WeakRef(this)), migration?.migrate));
+    this.#isReadOnly = options.readOnly === true;
+    this.#isShared = options.agentId !== undefined;
+    const isBuffered = options.writeMode === "group" || options.writeMode === "async";
+    if (this.#isShared && isBuffered) process.emitWarning(`opslog: writeMode ${options.writeMode} is immediate with an agentId`);
+    this.#isBuffered = isBuffered && !this.#isShared;
+    this.#groupSize = this.#isBuffered && options.writeMode === "group" ? Math.max(options.groupCommitSize ?? 50, 1) : Infinity;
+    this.#checkpointThreshold = options.skipLoad ? Infinity : options.checkpointThreshold;
+    this.#isMutable = options.mutableDocuments === true;
+    try {
+      warnOfDamage(dir, await new Promise((resolve, reject) => { this.#calls.sent(settling(resolve, reject)); }));
+    } catch (error) {
+      throw migration?.thrown ? migration.thrown.error : error;
+    }
+    await this.#load();
+    this.#isOpen = true;
+    if (this.#isBuffered) this.#flushAtExit();
   }
 
   #ensureOpen() {
@@ -408,10 +432,12 @@ class Store {
     buffered.add(new WeakRef(this));
   }
 
+  /** A write in a handler that comes after ours would be accepted, and lost: it throws. */
   static #atExit(store) {
     if (!store?.#isOpen || !store.#isBuffered) return;
     store.#handOver();
     store.#native.finish();
+    store.#isOpen = false;
   }
 
   static {
@@ -488,7 +514,7 @@ class Store {
 
   /** Runs the function of a batch and gives it. */
   #collect(fn) {
-    const batch = new Batch(this.#documents);
+    const batch = new Batch(this.#documents, this.#isMutable);
     this.#batch = this.#visible = batch;
     this.#inner = null;
     let result;
@@ -539,7 +565,7 @@ class Store {
     try {
       await this.#calls.alone(async () => { if (this.#isOpen) await this.#look(); });
     } catch (error) {
-      process.emitWarning(error);
+      warn(error);
     } finally {
       this.#willLook = false;
     }
@@ -588,7 +614,9 @@ function migrating(migrate) {
     thrown: null,
     migrate(document, from) {
       try {
-        return JSON.stringify(migrate(JSON.parse(document), from)) ?? "null";
+        const migrated = migrate(JSON.parse(document), from);
+        if (typeof migrated?.then === "function") throw asyncMigration(migrated);
+        return JSON.stringify(migrated) ?? "null";
       } catch (error) {
         migration.thrown = { error };
         return "";
@@ -596,6 +624,28 @@ function migrating(migrate) {
     },
   };
   return migration;
+}
+
+/** Says which parts of logs the store was opened without. */
+function warnOfDamage(dir, parts) {
+  if (parts.length === 0) return;
+  const told = parts.slice(0, DAMAGE_TOLD).map(({ path, offset, bytes, reason }) => `${path} at byte ${offset}, ${bytes} bytes: ${reason}`);
+  if (parts.length > told.length) told.push(`and ${parts.length - told.length} more`);
+  process.emitWarning(`opslog: the store in ${dir} was opened without what could not be read; a writer keeps it beside the log, in a file that ends in .damaged, and the option strict refuses such a store\n${told.join("\n")}`);
+}
+
+/** Nobody could catch what `onError` throws itself. */
+function tellWatcher(onError, error) {
+  try {
+    onError(error);
+  } catch (thrown) {
+    warn(thrown);
+  }
+}
+
+/** A process warning; Node takes a text or an error for one, and anything may have been thrown. */
+function warn(thrown) {
+  process.emitWarning(thrown instanceof Error ? thrown : String(thrown));
 }
 
 function settling(resolve, reject) {
@@ -617,6 +667,12 @@ function timeOf(since) {
 
 function isAsyncFunction(fn) {
   return Object.prototype.toString.call(fn) === "[object AsyncFunction]";
+}
+
+function asyncMigration(promise) {
+  // What it does later is none of the open's.
+  Promise.resolve(promise).catch(() => {});
+  return invalid("the option migrate must not be an async function: a promise is no document, so nothing was written");
 }
 
 function asyncBatch() {

@@ -4,6 +4,7 @@
 //! runs that may wait for a disk or a lock; the event loop hands it jobs and is told when they are done, in order (`worker`). The JavaScript half,
 //! `lib/store.cjs`, keeps what the event loop sees; it is the only caller.
 
+pub mod answer;
 mod failure;
 pub mod files;
 mod load;

@@ -11,6 +11,9 @@ use opslog::{Json, Result, Store};
 
 use crate::store::Opaque;
 
+/// A piece that is taken ends with the document that makes it this long.
+const PIECE_BYTES: usize = 1 << 20;
+
 /// The documents of the last load, and those of the next one until it is adopted.
 #[derive(Default)]
 pub(crate) struct Documents {
@@ -110,10 +113,19 @@ impl Documents {
         Some(format!("[{place},{}]", text.as_str()))
     }
 
-    /// Takes the texts at `places`, as a JSON array.
+    /// Takes the texts at `places`, as a JSON array; of long ones only the first.
     pub(crate) fn take(&self, places: &[u32]) -> String {
         let mut loaded = lock(&self.current);
-        let taken: Vec<Option<Json>> = places.iter().map(|place| loaded.take(*place)).collect();
+        let mut taken: Vec<Option<Json>> = Vec::with_capacity(places.len());
+        let mut bytes = 0;
+        for place in places {
+            if bytes >= PIECE_BYTES {
+                break;
+            }
+            let document = loaded.take(*place);
+            bytes += text(document.as_ref()).len();
+            taken.push(document);
+        }
         drop(loaded);
 
         let length: usize = taken
@@ -135,6 +147,14 @@ impl Documents {
     /// Lets go of a text that was added.
     pub(crate) fn forget(&self, place: u32) {
         lock(&self.current).added.remove(&place);
+    }
+
+    /// Takes everything: nobody reads any more.
+    pub(crate) fn take_all(&self) -> Self {
+        Self {
+            current: Mutex::new(std::mem::take(&mut *lock(&self.current))),
+            next: Mutex::new(std::mem::take(&mut *lock(&self.next))),
+        }
     }
 
     /// Lets go of the texts that were loaded: those that were not taken have been replaced.

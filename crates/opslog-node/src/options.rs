@@ -49,6 +49,11 @@ impl Options {
         self.agent_id.is_some()
     }
 
+    /// Whether another process may be in the middle of a write when this one opens the store.
+    pub(crate) fn is_beside_writer(&self) -> bool {
+        self.read_only || self.is_shared()
+    }
+
     /// Whether a write is settled by a sync, and not by being in the buffer.
     pub(crate) fn is_immediate(&self) -> bool {
         self.is_shared() || !matches!(self.write_mode.as_deref(), Some("group" | "async"))

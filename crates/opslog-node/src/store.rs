@@ -1,6 +1,6 @@
 //! One open store, as JavaScript holds it.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use napi::bindgen_prelude::{FnArgs, Function, Uint32Array};
 use napi::threadsafe_function::ThreadsafeFunctionCallMode;
@@ -10,6 +10,7 @@ use opslog::{Error, Operation, Since, Store, Timestamp};
 use serde::de::IgnoredAny;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, ser};
 
+use crate::answer::accepted;
 use crate::failure::{argument, invalid, thrown};
 use crate::load::Documents;
 use crate::options::Options;
@@ -46,8 +47,8 @@ type ToldArguments = FnArgs<(
 pub struct NativeStore {
     jobs: Arc<Jobs>,
     documents: Arc<Documents>,
-    /// Set once the store is open.
-    store: Arc<OnceLock<Store<Opaque>>>,
+    /// There while the store is open.
+    store: Arc<Mutex<Option<Store<Opaque>>>>,
 }
 
 #[napi]
@@ -77,7 +78,7 @@ impl NativeStore {
             match open(&directory, &options, migrate) {
                 Ok(opened) => {
                     let mut worker = Worker::new(opened.clone(), documents, &options, tell);
-                    let _ = store.set(opened);
+                    *lock(&store) = Some(opened);
                     if worker.begin() {
                         worker.work(&jobs);
                     }
@@ -124,7 +125,7 @@ impl NativeStore {
         js_string(env, &self.documents.ids(place as usize, count as usize))
     }
 
-    /// The documents at `places`, each once, as a JSON array.
+    /// The documents at `places`, each once, as a JSON array; of long ones only the first.
     #[napi]
     pub fn take<'e>(&self, env: &'e Env, places: Uint32Array) -> napi::Result<JsString<'e>> {
         js_string(env, &self.documents.take(&places))
@@ -154,6 +155,14 @@ impl NativeStore {
     #[napi]
     pub fn forget_loaded(&self) {
         self.documents.forget_loaded();
+    }
+
+    /// Lets go of everything that was loaded, without waiting for JavaScript's collector: the store is closed.
+    #[napi]
+    pub fn let_go(&self) {
+        let gone = (self.documents.take_all(), lock(&self.store).take());
+        // A million of them take a while, which the event loop does not wait for; without a thread it does.
+        let _ = std::thread::Builder::new().spawn(move || drop(gone));
     }
 
     /// Returns when nothing is queued any more.
@@ -238,20 +247,20 @@ impl NativeStore {
     #[napi]
     pub fn history(&self, id: String) -> napi::Result<String> {
         let operations = self.store()?.history(&id).map_err(thrown)?;
-        Ok(operations_text(&operations))
+        operations_text(&operations)
     }
 
     /// The operations after a time, or all, as a JSON array.
     #[napi]
     pub fn operations(&self, since: Option<String>) -> napi::Result<String> {
         let operations = self.store()?.ops(time(since)?).map_err(thrown)?;
-        Ok(operations_text(&operations))
+        operations_text(&operations)
     }
 
     /// The documents of the snapshot.
     #[napi]
     pub fn stream_snapshot(&self) -> napi::Result<NativeStream> {
-        let store = self.store()?.clone();
+        let store = self.store()?;
         Ok(NativeStream::new(move || {
             Ok(snapshot_items(store.stream_snapshot()?))
         }))
@@ -260,16 +269,15 @@ impl NativeStore {
     /// The operations after the snapshot.
     #[napi]
     pub fn stream_operations(&self, since: Option<String>) -> napi::Result<NativeStream> {
-        let (store, since) = (self.store()?.clone(), time(since)?);
+        let (store, since) = (self.store()?, time(since)?);
         Ok(NativeStream::new(move || {
             Ok(operation_items(store.log_ops(since)?))
         }))
     }
 
-    fn store(&self) -> napi::Result<&Store<Opaque>> {
-        self.store
-            .get()
-            .ok_or_else(|| thrown(invalid("the store is not open yet")))
+    fn store(&self) -> napi::Result<Store<Opaque>> {
+        let store = lock(&self.store).clone();
+        store.ok_or_else(|| thrown(invalid("the store is not open")))
     }
 }
 
@@ -294,6 +302,10 @@ fn open(
         });
     }
     builder.open(directory)
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn teller(told: &Function<'_, ToldArguments, ()>) -> napi::Result<Tell> {
@@ -343,8 +355,8 @@ fn js_string<'e>(env: &'e Env, text: &str) -> napi::Result<JsString<'e>> {
     }
 }
 
-fn operations_text(operations: &[Operation]) -> String {
-    array(operations.iter().map(Operation::to_json))
+fn operations_text(operations: &[Operation]) -> napi::Result<String> {
+    accepted(array(operations.iter().map(Operation::to_json))).map_err(thrown)
 }
 
 fn time(since: Option<String>) -> napi::Result<Since> {

@@ -8,9 +8,10 @@ use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use opslog::{Error, ErrorKind, Operation, Result, Store, Write};
+use opslog::{DamageKind, Error, ErrorKind, Operation, Result, Store, Write};
 use serde_json::json;
 
+use crate::answer::{accepted, is_too_long};
 use crate::failure::{self, Failure, argument, invalid};
 use crate::load::{Documents, quoted};
 use crate::options::Options;
@@ -145,6 +146,7 @@ pub(crate) struct Worker {
     documents: Arc<Documents>,
     is_immediate: bool,
     is_shared: bool,
+    is_beside_writer: bool,
     tell: Tell,
     /// What the event loop was told last.
     manifest: String,
@@ -163,6 +165,7 @@ impl Worker {
             documents,
             is_immediate: options.is_immediate(),
             is_shared: options.is_shared(),
+            is_beside_writer: options.is_beside_writer(),
             tell,
             manifest: String::new(),
             ops: 0,
@@ -173,8 +176,21 @@ impl Worker {
     pub(crate) fn begin(&mut self) -> bool {
         let result = self.documents.load(&self.store);
         let is_open = result.is_ok();
-        self.tell_one(result.map(|()| None));
+        self.tell_one(result.map(|()| Some(self.left_out())));
         is_open
+    }
+
+    /// The parts of logs that were left out, as a JSON array.
+    fn left_out(&self) -> String {
+        let damage = &self.store.open_report().damage;
+        // To one beside a writer, a write that the writer is in the middle of looks torn.
+        let told = damage
+            .iter()
+            .filter(|part| !(self.is_beside_writer && part.kind == DamageKind::Torn));
+        array(told.map(|part| {
+            let fields = json!({ "path": part.path, "offset": part.offset, "bytes": part.bytes, "reason": part.reason });
+            fields.to_string()
+        }))
     }
 
     pub(crate) fn work(mut self, jobs: &Jobs) {
@@ -297,6 +313,16 @@ impl Worker {
         if tail.rewound {
             self.documents.load(&self.store)?;
         }
+        let operations: Vec<String> = tail.operations.iter().map(Operation::to_json).collect();
+        let bytes: usize = operations.iter().map(|text| text.len() + 1).sum();
+        // What has changed is told by ids, of which an escaped byte takes six, and places.
+        let ids = tail.operations.iter().map(|operation| &operation.id);
+        let changed_bytes: usize = ids.map(|id| id.as_str().len() * 6 + 16).sum();
+        if !tail.rewound && is_too_long(bytes + changed_bytes) {
+            // The documents come all the same; the operations that brought them cannot be told.
+            self.documents.load(&self.store)?;
+            return Ok(tail_text("[]", true, "[]"));
+        }
         let mut ids: Vec<&str> = tail
             .operations
             .iter()
@@ -309,11 +335,7 @@ impl Worker {
         } else {
             self.changed(ids)?
         };
-        let operations = array(tail.operations.iter().map(Operation::to_json));
-        Ok(format!(
-            r#"{{"operations":{operations},"rewound":{},"changed":{changed}}}"#,
-            tail.rewound
-        ))
+        Ok(tail_text(&array(operations), tail.rewound, &changed))
     }
 
     /// The ids of all documents, in their order, from the first on that has not the one before it that `places` says; `null` when these are too many.
@@ -352,7 +374,8 @@ impl Worker {
     }
 
     fn tell_one(&mut self, result: Result<Option<String>>) {
-        match result {
+        let answer = |value: Option<String>| value.map(accepted).transpose();
+        match result.and_then(answer) {
             Ok(value) => self.tell(1, &[], value, false),
             Err(error) => self.tell(1, &[(0, Failure::from(&error))], None, false),
         }
@@ -452,6 +475,10 @@ fn parse_line(line: &str) -> Result<Line<'_>> {
         None => Cow::Owned(argument(id)?),
     };
     Ok(Line { id, document })
+}
+
+fn tail_text(operations: &str, rewound: bool, changed: &str) -> String {
+    format!(r#"{{"operations":{operations},"rewound":{rewound},"changed":{changed}}}"#)
 }
 
 fn json(value: &impl serde::Serialize) -> String {

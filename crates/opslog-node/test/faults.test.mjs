@@ -294,13 +294,6 @@ test("100 writes in skipLoad mode erase nothing", async (context) => {
   assert.deepEqual((await opened(context, {}, store.dir)).entries(), [["a", {}], ["b", { n: 29 }]]);
 });
 
-test("an archive is found by its whole name only", async (context) => {
-  const store = await opened(context);
-  await store.set("a", {});
-  await store.archive(() => true, "2025-Q1-old");
-  await assert.rejects(store.loadArchive("2025-Q1"), { code: "OPSLOG_NOT_FOUND" });
-});
-
 /** What a program prints that can write files of `kibibytes` at most; nothing where a process cannot be limited. */
 function limited(kibibytes, body, ...args) {
   const script = `import { Store } from ${JSON.stringify(new URL("../index.js", import.meta.url).href)};\n${body}`;

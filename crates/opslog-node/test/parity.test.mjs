@@ -286,3 +286,63 @@ test("every public name of the reference is here", () => {
     }
   }
 });
+
+/** What each of the two packages does with what only the reference takes, as the README's table has it. */
+test("a store of the reference with documents that are no objects, or ids that are too long, is opened without them or not at all", async (context) => {
+  const odd = [["array", [1, 2]], ["number", 5], ["string", "text"], ["boolean", true], ["\ud800", { n: 1 }], ["x".repeat(70_000), { n: 1 }]];
+  for (const [id, document] of odd) {
+    for (const checkpointOnClose of [false, true]) {
+      const dir = directory(context);
+      const theirs = new reference.Store();
+      await theirs.open(dir, { checkpointOnClose });
+      await theirs.set("first", { n: 0 });
+      await theirs.set(id, document);
+      await theirs.set("last", { n: 0 });
+      await theirs.close();
+      const refused = { code: "OPSLOG_CORRUPT" };
+      const inSnapshot = checkpointOnClose && id.length === 70_000 ? ["first", id, "last"] : null;
+      const open = async (options) => {
+        const store = new ours.Store();
+        await store.open(dir, { readOnly: true, ...options });
+        const ids = store.entries().map(([id]) => id);
+        await store.close();
+        return ids;
+      };
+      if (!checkpointOnClose) assert.deepEqual(await open(), ["first", "last"]);
+      else if (inSnapshot === null) await assert.rejects(open(), refused, id.slice(0, 10));
+      if (inSnapshot !== null) assert.deepEqual(await open(), inSnapshot);
+      else await assert.rejects(open({ strict: true }), refused, id.slice(0, 10));
+      await theirs.open(dir, { readOnly: true });
+      assert.equal(theirs.count(), 3);
+    }
+  }
+});
+
+test("where the pieces are stricter than the reference's, they say so", async (context) => {
+  for (const value of [1.5, -1, "5", NaN]) {
+    assert.throws(() => new ours.LamportClock(value), { code: "OPSLOG_INVALID_INPUT" });
+    assert.throws(() => new ours.LamportClock().merge(value), { code: "OPSLOG_INVALID_INPUT" });
+  }
+  assert.throws(() => ours.createDelta([1], [2]), { code: "OPSLOG_INVALID_INPUT" });
+  assert.throws(() => ours.applyDelta([1], {}), { code: "OPSLOG_INVALID_INPUT" });
+  assert.throws(() => ours.applyDelta({}, null), { code: "OPSLOG_INVALID_INPUT" });
+  assert.deepEqual(ours.createDelta({ a: undefined }, { a: 1 }), { $unset: ["a"] });
+
+  const backend = new ours.FsBackend();
+  await backend.initialize(directory(context), { readOnly: false });
+  await backend.writeManifest({});
+  await backend.writeBlob("mine/blob", Buffer.from("x"));
+  assert.deepEqual(await backend.listBlobs(""), ["mine"]);
+});
+
+test("a number without JSON that JSON.stringify alone can see is stored as null", async (context) => {
+  for (const { Store } of [ours, reference]) {
+    const store = new Store();
+    await store.open(directory(context));
+    await store.set("a", { toJSON: () => ({ n: NaN }) });
+    await store.set("b", { n: new Number(NaN) });
+    await store.compact();
+    assert.deepEqual(JSON.parse(JSON.stringify(store.all())), [{ n: null }, { n: null }]);
+    await store.close();
+  }
+});

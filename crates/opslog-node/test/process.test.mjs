@@ -86,6 +86,22 @@ test("a process that ends without close ends, and has flushed what it accepted",
   }
 });
 
+test("a write in an exit handler is flushed, or throws when it comes too late", async (context) => {
+  for (const writeMode of ["group", "async"]) {
+    const dir = directory(context);
+    const { status, stdout } = run(`const store = new Store(); await store.open(process.argv[1], { writeMode: process.argv[2], groupCommitMs: 60000 });
+      const write = (id) => () => { try { store.set(id, {}); console.log("accepted", id); } catch (error) { console.log(error.code, id, store.has("a")); } };
+      await store.set("a", {});
+      process.prependListener("exit", write("early"));
+      process.on("exit", write("late"));
+      process.exit(0);`, dir, writeMode);
+    assert.deepEqual([status, stdout], [0, "accepted early\nOPSLOG_CLOSED late true\n"]);
+    const store = await opened(context, {}, dir);
+    assert.deepEqual(store.entries().map(([id]) => id), ["a", "early"]);
+    await store.close();
+  }
+});
+
 test("calls that are under way keep a process alive, an open store does not", async (context) => {
   const dir = directory(context);
   const { status, stdout } = run('const store = new Store(); store.open(process.argv[1]).then(() => store.set("a", {})).then(() => store.close()).then(() => console.log("closed"));', dir);
@@ -108,6 +124,38 @@ test("a store that nobody holds any more lets go of its directory", async (conte
       }
     }`, dir], { encoding: "utf8" });
   assert.deepEqual([status, stdout, stderr], [0, "1\n", ""]);
+});
+
+test("a lock whose handle nobody keeps is held", async (context) => {
+  const { stdout, stderr } = spawnSync(process.execPath, ["--expose-gc", "--input-type=module", "-e", `import { acquireLock, FsBackend } from ${index};
+    const backend = new FsBackend();
+    await backend.initialize(process.argv[2], { readOnly: false });
+    await acquireLock(process.argv[1]);
+    await backend.acquireLock();
+    for (let n = 0; n < 5; n += 1) {
+      gc();
+      await new Promise((resolve) => setTimeout(resolve, 20));
+    }
+    for (const dir of process.argv.slice(1)) await acquireLock(dir).catch(({ code }) => console.log(code));`, directory(context), directory(context)], { encoding: "utf8" });
+  assert.deepEqual([stdout, stderr], ["OPSLOG_LOCKED\nOPSLOG_LOCKED\n", ""]);
+});
+
+test("a store that was closed has let go of its documents, whether or not it is collected", async (context) => {
+  const dir = directory(context);
+  const { status, stdout, stderr } = run(`const store = new Store(); await store.open(process.argv[1], { osBuffered: true });
+    for (let n = 0; n < 100; n += 1) await store.set("k" + n, { filler: "x".repeat(200_000) });
+    await store.close();
+    const kept = [];
+    for (let n = 0; n < 30; n += 1) {
+      const again = new Store();
+      await again.open(process.argv[1]);
+      again.get("k1");
+      await again.close();
+      kept.push(again);
+    }
+    console.log(Math.round(process.memoryUsage().rss / 2 ** 20));`, dir);
+  assert.deepEqual([status, stderr], [0, ""]);
+  assert.ok(Number(stdout) < 400, `${stdout} MiB after opening 20 MiB thirty times`);
 });
 
 test("a binary that is missing or broken is named, with its platform and what to do", (context) => {

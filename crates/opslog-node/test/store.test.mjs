@@ -6,7 +6,7 @@ import { createRequire } from "node:module";
 import { join } from "node:path";
 import { test } from "node:test";
 import * as esm from "../index.js";
-import { callsOf } from "./lib/native.mjs";
+import { callsOf, withLongestAnswer } from "./lib/native.mjs";
 import { randomOf } from "./lib/random.mjs";
 import { codeOf, directory, failureOf, opened } from "./lib/stores.mjs";
 
@@ -61,7 +61,7 @@ test("messages are the reference's, each with a code", async (context) => {
 
 test("options that make no sense are refused by name", async (context) => {
   const dir = directory(context);
-  for (const options of [{ writeMode: "fast" }, { checkpointThreshold: -1 }, { groupCommitMs: "1" }, { version: 1.5 }, { readOnly: 1 }, { historyRetention: "some" }, { migrate: 1 }]) {
+  for (const options of [{ writeMode: "fast" }, { checkpointThreshold: NaN }, { checkpointThreshold: "5" }, { groupCommitMs: "1" }, { groupCommitMs: NaN }, { backend: {} }, { version: 1.5 }, { readOnly: 1 }, { historyRetention: "some" }, { migrate: 1 }]) {
     const error = await failureOf(() => new Store().open(dir, options));
     assert.equal(error.code, "OPSLOG_INVALID_INPUT");
     assert.match(error.message, new RegExp(Object.keys(options)[0]));
@@ -433,7 +433,7 @@ test("mutableDocuments gives copies that can be changed", async (context) => {
 
 test("a backend written in JavaScript is refused, with what to use instead", async (context) => {
   class Mine extends esm.FsBackend {}
-  for (const backend of [{}, new Mine(), null]) {
+  for (const backend of [{}, new Mine()]) {
     await assert.rejects(new Store().open(directory(context), { backend }), ({ code, message }) => code === "OPSLOG_INVALID_INPUT" && /FsBackend.*writeBlob/.test(message));
   }
 });
@@ -451,4 +451,182 @@ test("the library's own options arrive", async (context) => {
   const log = join(append.dir, JSON.parse(readFileSync(join(append.dir, "manifest.json"), "utf8")).activeOps);
   writeFileSync(log, readFileSync(log, "utf8").replace("\"n\":1", "\"n\":7"));
   await assert.rejects(new Store().open(append.dir, { strict: true }), { code: "OPSLOG_CORRUPT" });
+});
+
+test("a watch callback that throws is told to onError, or warned of, and the watch goes on", async (context) => {
+  const writer = await opened(context);
+  const reader = await opened(context, { readOnly: true }, writer.dir);
+  const warnings = [];
+  const warned = ({ message }) => warnings.push(message);
+  process.on("warning", warned);
+  context.after(() => process.off("warning", warned));
+  const boom = new Error("boom");
+  const turns = async (done) => { while (!done()) await new Promise((resolve) => setTimeout(resolve, 5)); };
+
+  const told = [];
+  reader.watch(() => { throw boom; }, 5, (error) => told.push(error));
+  for (let n = 1; n <= 2; n += 1) {
+    await writer.set("a", { n });
+    await turns(() => told.length === n);
+  }
+  reader.watch(() => { throw "no error"; }, 5);
+  await writer.set("a", { n: 3 });
+  await turns(() => warnings.length === 1);
+  reader.watch(() => { throw boom; }, 5, () => { throw new Error("onError"); });
+  await writer.set("a", { n: 4 });
+  await turns(() => warnings.length === 2);
+  reader.unwatch();
+  assert.deepEqual([told, warnings], [[boom, boom], ["no error", "onError"]]);
+});
+
+test("with mutableDocuments, reads inside a batch give copies too", async (context) => {
+  const store = await opened(context, { mutableDocuments: true });
+  await store.set("old", { n: 1 });
+  await store.batch(() => {
+    store.set("new", { n: 1 });
+    const reads = () => [store.get("old"), store.get("new"), ...store.all(), ...store.filter(() => true), ...store.entries().map(([, document]) => document)];
+    for (const document of reads()) document.n = 2;
+    assert.ok(reads().every(({ n }) => n === 1));
+  });
+  assert.deepEqual(store.all(), [{ n: 1 }, { n: 1 }]);
+});
+
+test("of two opens at once of one store the second is refused, and the directory is free after close", async (context) => {
+  for (const backend of [false, true]) {
+    const store = new Store();
+    const dir = directory(context);
+    const open = () => store.open(dir, backend ? { backend: new esm.FsBackend() } : {});
+    const [first, second] = await Promise.allSettled([open(), open()]);
+    assert.deepEqual([first.status, second.reason?.code], ["fulfilled", "OPSLOG_LOCKED"]);
+    await store.set("a", {});
+    await store.close();
+    await store.open(dir);
+    assert.equal(store.count(), 1);
+    await store.close();
+    await assert.rejects(store.open(dir, { writeMode: "fast" }), { code: "OPSLOG_INVALID_INPUT" });
+    await (await opened(context, {}, dir)).close();
+    await store.open(dir);
+    await store.close();
+  }
+});
+
+test("an answer that no string can hold is an error, and what comes after goes on", async (context) => {
+  const options = { checkpointThreshold: 1_000_000 };
+  const writer = await opened(context, options);
+  await writer.set("a", {});
+  const reader = await opened(context, { readOnly: true }, writer.dir);
+  for (let n = 0; n < 40; n += 1) await writer.set(`k${n % 4}`, { n, filler: "x".repeat(200) });
+  const refused = ({ code, message }) => code === "OPSLOG_INVALID_INPUT" && /bytes.*ask for less/.test(message);
+  await withLongestAnswer(2000, async () => {
+    assert.throws(() => writer.getOps(), refused);
+    assert.equal(writer.getHistory("a").length, 1);
+    assert.throws(() => writer.getHistory("k0"), refused);
+    // The documents come; the operations that brought them are left out.
+    assert.deepEqual(await reader.tail(), []);
+    assert.deepEqual(reader.entries(), writer.entries());
+    await writer.set("a", { n: 41 });
+    assert.deepEqual((await reader.tail()).map(({ id }) => id), ["a"]);
+    assert.equal(await writer.archive(({ filler }) => filler !== undefined, "q"), 4);
+  });
+  await withLongestAnswer(500, async () => {
+    await assert.rejects(writer.loadArchive("q"), refused);
+    await writer.set("b", {});
+    assert.deepEqual(writer.entries().map(([id]) => id), ["a", "b"]);
+  });
+  assert.equal((await writer.loadArchive("q")).size, 4);
+});
+
+test("documents that are long together are read all the same", async (context) => {
+  const store = await opened(context, { osBuffered: true });
+  for (let n = 0; n < 7; n += 1) await store.set(`k${n}`, { n, filler: "x".repeat(600_000) });
+  await store.close();
+  await store.open(store.dir);
+  const native = await callsOf(["take"], () => assert.deepEqual(store.all().map(({ n }) => n), [0, 1, 2, 3, 4, 5, 6]));
+  assert.equal(native.take, 4);
+});
+
+test("what a store is opened without is told, with its place", async (context) => {
+  const store = await opened(context, { checkpointOnClose: false, checkpointThreshold: 1_000_000 });
+  const { activeOps } = store.getManifest();
+  const log = join(store.dir, activeOps);
+  for (const id of ["a", "b", "c"]) await store.set(id, { id });
+  await store.close();
+  const lines = readFileSync(log, "utf8").split("\n");
+  const second = lines.findIndex((line) => line.includes('"b"'));
+  const offset = Buffer.byteLength(lines.slice(0, second).map((line) => `${line}\n`).join(""));
+  lines[second] = lines[second].replace('{"id":"b"}', '{"id":"x"}');
+  writeFileSync(log, lines.join("\n"));
+  const warnings = [];
+  const warned = ({ message }) => warnings.push(message);
+  process.on("warning", warned);
+  context.after(() => process.off("warning", warned));
+  await store.open(store.dir);
+  await new Promise((resolve) => setImmediate(resolve));
+  assert.equal(warnings.length, 1);
+  assert.match(warnings[0], /\.damaged/);
+  assert.ok(warnings[0].includes(store.dir) && warnings[0].includes(`${activeOps} at byte ${offset}`), warnings[0]);
+});
+
+test("an archive is found by its name, and else by a part of its file's", async (context) => {
+  const store = await opened(context);
+  for (const segment of ["2025-Q4-old", "2025-Q4", "2026-5"]) {
+    for (const half of ["a", "b"]) {
+      // The second time makes a new file for the segment.
+      await store.set(`${segment}-${half}`, {});
+      await store.archive(() => true, segment);
+    }
+  }
+  const found = async (segment) => [...(await store.loadArchive(segment)).keys()].map((id) => id.slice(0, -2));
+  assert.deepEqual(await found("2025-Q4"), ["2025-Q4", "2025-Q4"]);
+  assert.deepEqual(await found("2025"), ["2025-Q4-old", "2025-Q4-old"]);
+  assert.deepEqual(await found(2026), ["2026-5", "2026-5"]);
+  assert.deepEqual(await found("old"), ["2025-Q4-old", "2025-Q4-old"]);
+  for (const missing of ["Q5", undefined, null]) await assert.rejects(found(missing), { message: `Archive segment '${missing}' not found`, code: "OPSLOG_NOT_FOUND" });
+  for (const segment of [5, {}, true]) await assert.rejects(store.archive(() => true, segment), { code: "OPSLOG_INVALID_INPUT" });
+  assert.equal(await store.archive(() => true, null), 0);
+});
+
+test("options that the reference takes are taken, and mean the same", async (context) => {
+  const nothing = { agentId: null, backend: null, migrate: null, writeMode: null, checkpointThreshold: null, readOnly: null, historyRetention: null, mutableDocuments: null, unknown: 5 };
+  for (const options of [null, undefined, nothing, { agentId: "" }, Object.create({ checkpointOnClose: false })]) {
+    const store = await opened(context, options);
+    await store.set("a", {});
+    await store.close();
+    await store.open(store.dir, options);
+    assert.equal(store.count(), 1);
+    await store.close();
+  }
+  const opsAfter = async (checkpointThreshold, sets, options) => {
+    const store = await opened(context, { checkpointThreshold, ...options });
+    for (let n = 0; n < sets; n += 1) await store.set("a", { n });
+    return store.stats().opsCount;
+  };
+  for (const writeMode of ["immediate", "group"]) {
+    assert.equal(await opsAfter(Infinity, 1500, { writeMode, osBuffered: true }), 1500);
+    for (const [threshold, left] of [[-1, 0], [-Infinity, 0], [0.5, 0], [2.5, 2]]) assert.equal(await opsAfter(threshold, 2, { writeMode }), left, `${threshold}`);
+  }
+
+  const store = await opened(context, { writeMode: "group", groupCommitMs: Infinity, groupCommitSize: Infinity, checkpointThreshold: Infinity });
+  const log = join(store.dir, store.getManifest().activeOps);
+  for (let n = 0; n < 500; n += 1) await store.set("a", { n });
+  await new Promise((resolve) => setTimeout(resolve, 150));
+  assert.equal(readFileSync(log, "utf8").split("\n").filter(Boolean).length, 0);
+  await store.flush();
+  assert.equal(store.getOps().length, 500);
+  for (const options of [{ groupCommitSize: -1 }, { groupCommitSize: 0.5 }, { groupCommitMs: -1 }]) {
+    const other = await opened(context, { writeMode: "group", ...options });
+    await other.set("a", {});
+    await other.close();
+  }
+});
+
+test("an async migration is refused, and changes nothing", async (context) => {
+  const store = await opened(context, { version: 1 });
+  await store.set("a", { n: 1 });
+  await store.close();
+  for (const migrate of [async (document) => document, () => Promise.reject(new Error("later"))]) {
+    await assert.rejects(store.open(store.dir, { version: 2, migrate }), ({ code, message }) => code === "OPSLOG_INVALID_INPUT" && /migrate.*async/.test(message));
+  }
+  await store.open(store.dir, { version: 2, migrate: (document) => ({ ...document, migrated: true }) });
+  assert.deepEqual(store.get("a"), { n: 1, migrated: true });
 });

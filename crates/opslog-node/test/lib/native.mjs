@@ -21,3 +21,13 @@ export async function callsOf(methods, run) {
   }
   return counts;
 }
+
+/** Runs `run` while an answer of the native half has `bytes` at most. */
+export async function withLongestAnswer(bytes, run) {
+  native.native.setLongestAnswer(bytes);
+  try {
+    await run();
+  } finally {
+    native.native.setLongestAnswer(500_000_000);
+  }
+}
