@@ -412,7 +412,7 @@ fn full_disk() {
     let builder = Store::<Value>::builder()
         .write_mode(WriteMode::Async {
             size: usize::MAX,
-            interval: Duration::from_secs(3600),
+            interval: Duration::from_hours(1),
         })
         .checkpoint_on_close(false);
     let store = builder.open_backend(backend.clone()).unwrap();
