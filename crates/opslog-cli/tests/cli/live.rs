@@ -4,7 +4,7 @@ use std::io::{BufRead as _, BufReader, Read as _};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use predicates::str::contains;
 use serde_json::{Value, json};
@@ -177,11 +177,6 @@ fn follow_ends_when_its_reader_has_gone() {
     let mut output = BufReader::new(child.stdout.take().unwrap());
     output.read_line(&mut String::new()).unwrap();
     drop(output);
-    let began = Instant::now();
-    while child.try_wait().unwrap().is_none() && began.elapsed() < PATIENCE {
-        thread::sleep(Duration::from_millis(20));
-    }
-    // If it went on though nobody reads what it prints, it is ended here, and that is no success.
-    let _ = child.kill();
+    // If it went on though nobody reads what it prints, this would not end.
     assert!(child.wait().unwrap().success());
 }
