@@ -168,7 +168,12 @@ class Documents {
   }
 
   #loadedSlotOf(id) {
-    return this.#mayBeLoaded(id) ? this.#native.find(id) : NOWHERE;
+    if (!this.#mayBeLoaded(id)) return NOWHERE;
+    for (let nth = 0; ; nth += 1) {
+      const slot = this.#native.find(id, nth);
+      // Once the ids are here, the native half knows only their hashes.
+      if (slot === NOWHERE || !this.#isNamed || this.#ids[slot] === id) return slot;
+    }
   }
 
   #mayBeLoaded(id) {
@@ -261,6 +266,7 @@ class Documents {
       const ids = JSON.parse(this.#native.ids(first, IDS_PIECE));
       for (let index = 0; index < ids.length; index += 1) this.#ids[first + index] = ids[index];
     }
+    this.#native.forgetIds();
     this.#isNamed = true;
   }
 

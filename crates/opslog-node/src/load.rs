@@ -3,16 +3,20 @@
 //! Both are as they were when they were collected, whatever the store's thread does since: the event loop notes what has changed.
 
 use std::collections::HashMap;
+use std::fmt::Write;
 use std::hash::BuildHasher;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError, mpsc};
+use std::thread;
 
 use hashbrown::{DefaultHashBuilder, HashTable};
-use opslog::{Json, Result, Store};
+use opslog::{Error, Json, Result, Store};
 
 use crate::store::Opaque;
 
 /// A piece that is taken ends with the document that makes it this long.
 const PIECE_BYTES: usize = 1 << 20;
+/// Documents that are handed from the thread that reads to the one that enters at a time.
+const BATCH: usize = 1024;
 
 /// The documents of the last load, and those of the next one until it is adopted.
 #[derive(Default)]
@@ -37,6 +41,7 @@ struct Ids {
     /// One behind the other.
     text: String,
     ends: Vec<usize>,
+    are_here: bool,
     places: HashTable<u32>,
     hasher: DefaultHashBuilder,
 }
@@ -50,11 +55,24 @@ impl Documents {
             texts: Vec::with_capacity(view.len()),
             ..Loaded::default()
         };
-        for entry in view.iter() {
-            let entry = entry?;
-            loaded.ids.push(entry.id());
-            loaded.texts.push(Some(entry.json()));
-        }
+        // Reading and entering take as long (1,000,000 documents: 0.6 s one after the other, 0.4 at once).
+        thread::scope(|scope| {
+            let (sender, batches) = mpsc::sync_channel(8);
+            let view = &view;
+            scope.spawn(move || {
+                let mut entries = view.iter();
+                while let batch = entries.by_ref().take(BATCH).collect::<Vec<_>>()
+                    && !batch.is_empty()
+                    && sender.send(batch).is_ok()
+                {}
+            });
+            for entry in batches.into_iter().flatten() {
+                let entry = entry?;
+                loaded.ids.push(entry.id());
+                loaded.texts.push(Some(entry.shared_json()));
+            }
+            Ok::<_, Error>(())
+        })?;
         *lock(&self.next) = loaded;
         Ok(())
     }
@@ -70,9 +88,9 @@ impl Documents {
         *lock(&self.current) = next;
     }
 
-    /// The place of `id`, if it was loaded.
-    pub(crate) fn find(&self, id: &str) -> Option<u32> {
-        lock(&self.current).ids.find(id)
+    /// The place of `id`, if it was loaded. Once ids are forgotten, the place of one that may be it, `nth` of several.
+    pub(crate) fn find(&self, id: &str, nth: usize) -> Option<u32> {
+        lock(&self.current).ids.find(id, nth)
     }
 
     /// The ids that were loaded, a JSON array of at most `count`, beginning with that at `place`.
@@ -93,7 +111,7 @@ impl Documents {
     /// Adds a text and says its place.
     pub(crate) fn add(&self, text: Json) -> u32 {
         let mut loaded = lock(&self.current);
-        let place = place_of(loaded.ids.ends.len()) + loaded.added_count;
+        let place = place_of(loaded.ids.places.len()) + loaded.added_count;
         loaded.added_count += 1;
         loaded.added.insert(place, text);
         place
@@ -107,10 +125,15 @@ impl Documents {
     /// Takes the document of `id` as it was loaded, as `[place, document]`; nothing when it was not loaded, or is taken.
     pub(crate) fn take_loaded(&self, id: &str) -> Option<String> {
         let mut loaded = lock(&self.current);
-        let place = loaded.ids.find(id)?;
+        if loaded.texts.is_empty() {
+            return None;
+        }
+        let place = loaded.ids.find(id, 0)?;
         let text = loaded.texts.get_mut(place as usize)?.take()?;
         drop(loaded);
-        Some(format!("[{place},{}]", text.as_str()))
+        let mut pair = String::with_capacity(text.as_str().len() + 16);
+        let _ = write!(pair, "[{place},{}]", text.as_str());
+        Some(pair)
     }
 
     /// Takes the texts at `places`, as a JSON array; of long ones only the first.
@@ -161,6 +184,11 @@ impl Documents {
     pub(crate) fn forget_loaded(&self) {
         lock(&self.current).texts = Vec::new();
     }
+
+    /// Lets go of the ids, which the event loop has: from now on they are found by their hash alone.
+    pub(crate) fn forget_ids(&self) {
+        lock(&self.current).ids.forget();
+    }
 }
 
 impl Loaded {
@@ -177,6 +205,7 @@ impl Ids {
         Self {
             ends: Vec::with_capacity(count),
             places: HashTable::with_capacity(count),
+            are_here: true,
             ..Self::default()
         }
     }
@@ -192,6 +221,7 @@ impl Ids {
             ends,
             places,
             hasher,
+            ..
         } = self;
         places.insert_unique(hash, place, |place| {
             hasher.hash_one(part(text, ends, *place as usize))
@@ -202,9 +232,17 @@ impl Ids {
         part(&self.text, &self.ends, place)
     }
 
-    fn find(&self, id: &str) -> Option<u32> {
+    fn find(&self, id: &str, nth: usize) -> Option<u32> {
+        let hash = self.hasher.hash_one(id);
+        if !self.are_here {
+            return self.places.iter_hash(hash).nth(nth).copied();
+        }
         let is_it = |place: &u32| self.at(*place as usize) == id;
-        self.places.find(self.hasher.hash_one(id), is_it).copied()
+        self.places.find(hash, is_it).copied()
+    }
+
+    fn forget(&mut self) {
+        (self.text, self.ends, self.are_here) = (String::new(), Vec::new(), false);
     }
 }
 

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use opslog::{CheckpointMode, Error, Retention, Store, StoreBuilder, UndoMode, WriteMode};
+use opslog::{
+    CheckpointMode, Error, Residency, Retention, Store, StoreBuilder, UndoMode, WriteMode,
+};
 use serde::Deserialize;
 
 use crate::failure::invalid;
@@ -88,9 +90,11 @@ impl Options {
         if let Some(version) = self.version {
             builder = builder.version(version);
         }
-        if let Some(agent) = &self.agent_id {
-            builder = builder.agent_id(agent);
-        }
+        builder = match &self.agent_id {
+            Some(agent) => builder.agent_id(agent),
+            // The event loop has what was read, and the texts of the rest are kept for it.
+            None => builder.residency(Residency::ChangesOnly),
+        };
         Ok(builder)
     }
 

@@ -110,10 +110,10 @@ impl NativeStore {
         self.documents.adopt();
     }
 
-    /// The place of a document that was loaded; -1 where there is none.
+    /// The place of a document that was loaded; -1 where there is none. After `forgetIds`, the place of one that may be it, `nth` of several.
     #[napi]
-    pub fn find(&self, id: String) -> i32 {
-        let place = self.documents.find(&id);
+    pub fn find(&self, id: String, nth: u32) -> i32 {
+        let place = self.documents.find(&id, nth as usize);
         place
             .and_then(|place| i32::try_from(place).ok())
             .unwrap_or(-1)
@@ -149,6 +149,12 @@ impl NativeStore {
     #[napi]
     pub fn forget(&self, place: u32) {
         self.documents.forget(place);
+    }
+
+    /// Lets go of the ids that were loaded: JavaScript has them.
+    #[napi]
+    pub fn forget_ids(&self) {
+        self.documents.forget_ids();
     }
 
     /// Lets go of the texts that were loaded and not taken: they have been replaced.

@@ -419,6 +419,26 @@ test("opening makes nothing on the event loop for each document", async (context
   assert.equal(store.count(({ n }) => n % 2 === 0), 2500);
 });
 
+test("an id that nobody has is not found, also where its hash is like another's", async (context) => {
+  const store = await opened(context);
+  await store.batch(() => { for (let n = 0; n < 5000; n += 1) store.set(`k${n}`, { n }); });
+  await store.close();
+  await store.open(store.dir);
+  const look = () => {
+    for (let n = 0; n < 5000; n += 1) {
+      assert.equal(store.has(`x${n}`), false);
+      assert.equal(store.get(`x${n}`), undefined);
+      assert.equal(store.has(`k${n}`), n % 7 > 0, `k${n}`);
+    }
+  };
+  await store.batch(() => { for (let n = 0; n < 5000; n += 7) store.delete(`k${n}`); });
+  look();
+  // From now on the native half has the hashes alone.
+  assert.equal(store.count(() => true), 4285);
+  const { find } = await callsOf(["find"], async () => look());
+  assert.ok(find > 10_000, String(find));
+});
+
 test("mutableDocuments gives copies that can be changed", async (context) => {
   const store = await opened(context, { mutableDocuments: true });
   await store.set("a", { tags: ["x"] });

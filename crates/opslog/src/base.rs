@@ -18,15 +18,14 @@ use crate::backend::{Backend, MemoryBackend, Object};
 use crate::document::Stored;
 use crate::format;
 use crate::format::manifest::FileFacts;
-use crate::load::damaged;
-use crate::oplog::Lines;
+use crate::load::{Snapshot, Whole, damaged};
 use crate::{Error, ErrorKind, Result, paths};
 
 pub(crate) use build::IndexWriter;
 
 use cache::Cache;
 use index::Index;
-use line::{Line, checksum_with};
+use line::Line;
 
 /// Where an index goes that is missing or not to be used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -146,38 +145,43 @@ impl Base {
         Ok(self.line(id)?.map(Line::into_document))
     }
 
-    /// All documents, in the order of the snapshot, one in memory at a time. Lines are not checked one by one: the last item is an
+    /// All documents, in the order of the snapshot, those of one piece in memory at a time. Lines are not checked one by one: the last item is an
     /// error when the checksum of the whole does not hold.
     pub(crate) fn documents<T>(&self) -> impl Iterator<Item = Result<Stored<T>>> + use<'_, T> {
-        let mut lines = Lines::new(&*self.object, 0);
-        let mut crc = 0;
-        let mut ended = false;
-        let mut next = move || -> Result<Option<Stored<T>>> {
-            while let Some(line) = lines.next()? {
-                crc = checksum_with(crc, line.bytes, line.terminated);
-                if line.offset >= self.index.first() && !line.is_blank() {
-                    let text = line.bytes.to_vec();
-                    let document = self.parse(&text, line.offset)?.into_document();
-                    return Ok(Some(document));
+        let mut pieces = self.pieces();
+        let mut documents = Vec::new().into_iter();
+        std::iter::from_fn(move || {
+            loop {
+                if let Some(document) = documents.next() {
+                    return Some(Ok(document));
+                }
+                match pieces.next()? {
+                    Ok(piece) => documents = piece.into_iter(),
+                    Err(error) => return Some(Err(error)),
                 }
             }
-            self.check(crc).map(|()| None)
+        })
+    }
+
+    /// The documents of one piece of the snapshot after the other, and nothing after an error.
+    fn pieces<T>(&self) -> impl Iterator<Item = Result<Vec<Stored<T>>>> + use<'_, T> {
+        let (mut number, mut whole, mut buffer) = (0, Whole::default(), Vec::new());
+        let mut next = move || -> Result<Option<Vec<Stored<T>>>> {
+            let snapshot = Snapshot::new(&*self.object, &self.name, self.facts)?;
+            if number == snapshot.piece_count() {
+                return whole.check(&self.name, self.facts).map(|()| None);
+            }
+            let piece = snapshot.read_piece(number, &mut buffer, |document| document)?;
+            whole.add(&piece);
+            number += 1;
+            Ok(Some(piece.documents))
         };
+        let mut ended = false;
         std::iter::from_fn(move || {
             let item = if ended { None } else { next().transpose() };
             ended = !matches!(item, Some(Ok(_)));
             item
         })
-    }
-
-    fn check(&self, crc: u32) -> Result<()> {
-        match self.facts {
-            Some(facts) if facts.crc != crc => Err(damaged(
-                &self.name,
-                "the snapshot's checksum does not match its content",
-            )),
-            _ => Ok(()),
-        }
     }
 
     fn line(&self, id: &str) -> Result<Option<Line>> {

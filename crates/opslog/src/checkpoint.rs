@@ -260,12 +260,10 @@ pub(crate) fn write_snapshot<T>(
         let name = paths::snapshot(milliseconds);
         backend.create(&name).map(|file| (name, file))
     })?;
-    let mut index = match (residency, paths::index_of(&name)) {
-        (Residency::OnDemand { .. }, Some(index_name)) => {
-            Some(IndexWriter::create(backend, &index_name)?)
-        }
-        _ => None,
-    };
+    let index_name = paths::index_of(&name).filter(|_| residency.is_on_storage());
+    let mut index = index_name
+        .map(|index_name| IndexWriter::create(backend, &index_name))
+        .transpose()?;
     let mut buffer = Vec::with_capacity(WRITE_PIECE + (64 << 10));
     let mut facts = FileFacts {
         bytes: 0,

@@ -367,9 +367,10 @@ impl<T: Document> Engine<T> {
             return Ok(Look::Gone);
         }
         // Documents that stay on storage are read from the new snapshot from now on: the old one is gone, and only held open.
-        let fresh = match self.state().base() {
-            Some(_) => Some(load_all(&self.options, &*self.backend, manifest.clone())?),
-            None => None,
+        let fresh = if self.options.residency.is_on_storage() {
+            Some(load_all(&self.options, &*self.backend, manifest.clone())?)
+        } else {
+            None
         };
         let Some((mut operations, mut ahead, mut ops_in_log)) =
             self.operations_behind(position, &manifest)?

@@ -12,7 +12,7 @@ use crate::format::manifest::{FileFacts, Manifest};
 use crate::format::{json, snapshot};
 use crate::options::{Options, Residency};
 use crate::pieces::{Pieces, fill};
-use crate::state::{GROUP, IdHasher, State};
+use crate::state::{GROUP, State};
 use crate::{Error, Result};
 
 /// What is known of a snapshot before it is read.
@@ -88,9 +88,11 @@ fn load_object<T: Send + Sync>(source: &Source<'_>, expected: Expected) -> Resul
     } else {
         match source.options.residency {
             Residency::Memory => load_resident(&*object, name, expected)?,
+            // The rest of the budget is for documents that were changed since the snapshot.
             Residency::OnDemand { cache_bytes } => {
-                load_on_demand(source, object, expected, cache_bytes)?
+                load_on_demand(source, object, expected, cache_bytes / 4)?
             }
+            Residency::ChangesOnly => load_on_demand(source, object, expected, 0)?,
         }
     };
     if (state.len() as u64) < expected.documents {
@@ -129,16 +131,13 @@ fn load_resident<T: Send + Sync>(
         .unwrap_or(0)
         .min(1 << 26);
     let mut state = State::with_capacity(capacity);
-    let snapshot = Snapshot {
-        pieces: Pieces::new(object)?,
-        name,
-        expected,
-        hasher: state.hasher().clone(),
-    };
+    let hasher = state.hasher().clone();
+    let with_hash = |document: Stored<T>| (hasher.hash(document.id()), document);
+    let snapshot = Snapshot::new(object, name, expected.facts)?;
     let mut whole = Whole::default();
     snapshot.pieces.each(
-        |number, buffer| snapshot.read_piece(number, buffer),
-        |piece: Piece<T>| {
+        |number, buffer| snapshot.read_piece(number, buffer, with_hash),
+        |piece| {
             whole.add(&piece);
             let mut documents = piece.documents.into_iter();
             while let group = documents.as_slice()
@@ -152,21 +151,20 @@ fn load_resident<T: Send + Sync>(
             Ok(true)
         },
     )?;
-    check(name, expected.facts, whole.crc, whole.header_seen)?;
+    whole.check(name, expected.facts)?;
     Ok(state)
 }
 
 /// A snapshot that is read in pieces.
-struct Snapshot<'a> {
+pub(crate) struct Snapshot<'a> {
     pieces: Pieces<'a>,
     name: &'a str,
-    expected: Expected,
-    hasher: IdHasher,
+    /// `None` for a snapshot of the reference, whose lines are checked one by one instead.
+    facts: Option<FileFacts>,
 }
 
-struct Piece<T> {
-    /// With the hash of their ids.
-    documents: Vec<(u32, Stored<T>)>,
+pub(crate) struct Piece<D> {
+    pub(crate) documents: Vec<D>,
     /// Of its bytes, up to where the next piece begins.
     crc: u32,
     bytes: usize,
@@ -175,20 +173,47 @@ struct Piece<T> {
 
 /// What the pieces read so far come to.
 #[derive(Default)]
-struct Whole {
+pub(crate) struct Whole {
     crc: u32,
     header_seen: bool,
 }
 
 impl Whole {
-    fn add<T>(&mut self, piece: &Piece<T>) {
+    pub(crate) fn add<D>(&mut self, piece: &Piece<D>) {
         self.crc = crc32c::crc32c_combine(self.crc, piece.crc, piece.bytes);
         self.header_seen |= piece.header_seen;
     }
+
+    /// Compares what was read of a whole snapshot with what the manifest says.
+    pub(crate) fn check(&self, name: &str, facts: Option<FileFacts>) -> Result<()> {
+        check(name, facts, self.crc, self.header_seen)
+    }
 }
 
-impl Snapshot<'_> {
-    fn read_piece<T>(&self, number: u64, buffer: &mut Vec<u8>) -> Result<Piece<T>> {
+impl<'a> Snapshot<'a> {
+    pub(crate) fn new(
+        object: &'a dyn Object,
+        name: &'a str,
+        facts: Option<FileFacts>,
+    ) -> Result<Self> {
+        Ok(Self {
+            pieces: Pieces::new(object)?,
+            name,
+            facts,
+        })
+    }
+
+    pub(crate) fn piece_count(&self) -> u64 {
+        self.pieces.count()
+    }
+
+    /// Reads one piece, and cuts it up into documents that share its text; `enter` makes of each what is wanted.
+    pub(crate) fn read_piece<T, D>(
+        &self,
+        number: u64,
+        buffer: &mut Vec<u8>,
+        enter: impl Fn(Stored<T>) -> D,
+    ) -> Result<Piece<D>> {
         let read = self.pieces.read(number, buffer)?;
         let own = buffer.get(read.own).unwrap_or_default();
         let mut piece = Piece {
@@ -204,13 +229,19 @@ impl Snapshot<'_> {
                 let at = offset + error.valid_up_to() as u64;
                 damaged(self.name, "the snapshot is not UTF-8").at_offset(at)
             })?;
-            self.cut_up(text, offset, &mut piece)?;
+            self.cut_up(text, offset, enter, &mut piece)?;
         }
         Ok(piece)
     }
 
     /// Puts the documents of `text`, whole lines from `offset` of the file on, into `piece`.
-    fn cut_up<T>(&self, text: &str, offset: u64, piece: &mut Piece<T>) -> Result<()> {
+    fn cut_up<T, D>(
+        &self,
+        text: &str,
+        offset: u64,
+        enter: impl Fn(Stored<T>) -> D,
+        piece: &mut Piece<D>,
+    ) -> Result<()> {
         let text = ArcStr::from(text);
         piece.documents.reserve(text.len() / 200);
         piece.header_seen = offset > 0;
@@ -232,14 +263,13 @@ impl Snapshot<'_> {
                 continue;
             }
             let document = match snapshot::decode_line_trusted(line) {
-                Some(ranges) if self.expected.facts.is_some() && !ranges.escaped => {
+                Some(ranges) if self.facts.is_some() && !ranges.escaped => {
                     let at = |range: Range<usize>| line_start + range.start..line_start + range.end;
                     Stored::shared(&text, at(ranges.id), at(ranges.data))
                 }
                 _ => decode(line, self.name, at)?,
             };
-            let hash = self.hasher.hash(document.id());
-            piece.documents.push((hash, document));
+            piece.documents.push(enter(document));
         }
         Ok(())
     }
@@ -263,10 +293,10 @@ fn load_on_demand<T: Send + Sync>(
     } else {
         IndexHome::Storage
     };
-    // The rest of the budget is for documents that were changed since the snapshot.
-    let cache_bytes = cache_bytes / 4;
     let (backend, name) = (source.backend, source.name);
     match Base::open(backend, name, object, expected.facts, home, cache_bytes)? {
+        // Nothing has to be looked for there, and a log that begins with nothing is replayed on all cores.
+        Some(base) if base.len() == 0 => Ok(State::default()),
         Some(base) => Ok(State::on(Arc::new(base))),
         None => load_resident(&*backend.open(name)?, name, expected),
     }
@@ -340,21 +370,18 @@ mod tests {
                     let snapshot = Snapshot {
                         pieces: Pieces::of_size(&*object, piece_bytes).unwrap(),
                         name: "s",
-                        expected: Expected {
-                            facts,
-                            documents: 20,
-                        },
-                        hasher: IdHasher::default(),
+                        facts,
                     };
                     let mut whole = Whole::default();
                     let mut found =
                         b"{\"version\":1,\"timestamp\":\"2026-01-01T00:00:00.000Z\"}\n\n".to_vec();
                     let mut buffer = Vec::new();
                     for number in 0..snapshot.pieces.count() {
-                        let piece: Piece<()> = snapshot.read_piece(number, &mut buffer).unwrap();
+                        let piece = snapshot
+                            .read_piece(number, &mut buffer, |document: Stored<()>| document)
+                            .unwrap();
                         whole.add(&piece);
-                        for (hash, document) in &piece.documents {
-                            assert_eq!(*hash, snapshot.hasher.hash(document.id()));
+                        for document in &piece.documents {
                             snapshot::encode_document(&mut found, document.id(), document.data());
                         }
                     }

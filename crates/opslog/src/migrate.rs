@@ -8,7 +8,7 @@ use crate::document::{self, Document, Stored};
 use crate::engine::{Engine, lock};
 use crate::format::manifest::Manifest;
 use crate::open::load_all;
-use crate::options::{Migration, Options, Residency};
+use crate::options::{Migration, Options};
 use crate::state::State;
 use crate::{Error, Result};
 
@@ -23,7 +23,7 @@ pub(crate) fn migrate<T: Document>(engine: &Engine<T>) -> Result<()> {
         return Ok(());
     }
     let frozen = engine.state().freeze();
-    if engine.options.residency != Residency::Memory {
+    if engine.options.residency.is_on_storage() {
         return engine.replace_documents(migrated(&engine.options, from, frozen.iter()), to);
     }
     let mut state = State::with_capacity(0);
@@ -91,7 +91,7 @@ impl<T: Document> Engine<T> {
             merged: None,
         };
         let mut writer = self.switch(writer, &cut, snapshot, change, began)?;
-        if residency == Residency::Memory || self.is_on_current_snapshot() {
+        if !residency.is_on_storage() || self.is_on_current_snapshot() {
             return Ok(());
         }
         self.reload_state(&mut writer)
@@ -100,7 +100,7 @@ impl<T: Document> Engine<T> {
     /// Puts the state on the snapshot that a checkpoint has just made, where documents stay on storage. If that fails it stays on the one
     /// before, which is open and, with what came since, says the same.
     pub(crate) fn rebase(&self, writer: &mut Guard<'_, T>) {
-        if self.options.residency == Residency::Memory {
+        if !self.options.residency.is_on_storage() {
             return;
         }
         if let Err(error) = self.reload_state(writer) {

@@ -179,6 +179,16 @@ pub enum Residency {
         /// changed ones take half of it (and at least 1 MiB) a checkpoint is made, and at three quarters writers wait for it.
         cache_bytes: usize,
     },
+    /// In memory what has changed since the snapshot, however much that is; everything else on storage, read when asked for and not kept. For
+    /// callers that keep what they have read themselves, decoded.
+    ChangesOnly,
+}
+
+impl Residency {
+    /// Whether documents stay on storage, in a snapshot with an index.
+    pub(crate) fn is_on_storage(self) -> bool {
+        self != Self::Memory
+    }
 }
 
 /// Changes a document of an older version of the application into the present one: document, its version.

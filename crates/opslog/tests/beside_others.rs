@@ -44,7 +44,7 @@ fn n(store: &Store, id: &str) -> Option<u64> {
 /// Whether the agents only wrote, archived too, or a single writer came after them.
 #[test]
 fn a_reader_sees_the_work_of_agents_that_came_and_left() {
-    for residency in [Residency::Memory, ON_DEMAND] {
+    for residency in [Residency::Memory, ON_DEMAND, Residency::ChangesOnly] {
         for then in ["nothing", "archive", "single writer", "checkpoint"] {
             let memory = MemoryBackend::new();
             let ann = agent(&memory, "ann");
@@ -103,7 +103,7 @@ fn a_reader_of_a_newer_version_sees_what_agents_write() {
 
 #[test]
 fn a_reader_sees_a_migration_that_follows_another() {
-    for residency in [Residency::Memory, ON_DEMAND] {
+    for residency in [Residency::Memory, ON_DEMAND, Residency::ChangesOnly] {
         let memory = MemoryBackend::new();
         let store = open(marking(1), &memory);
         set(&store, "x", 1);

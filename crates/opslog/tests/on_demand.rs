@@ -1,4 +1,4 @@
-//! `Residency::OnDemand`: a store whose documents stay on storage says the same as one that has them in memory.
+//! `Residency::OnDemand` and `ChangesOnly`: a store whose documents stay on storage says the same as one that has them in memory.
 
 #![allow(
     clippy::unwrap_used,
@@ -92,6 +92,7 @@ fn compare(ours: &Store, model: &Store, random: &mut Random) {
     for (entry, expected) in view.iter().zip(in_model.iter()) {
         let (entry, expected) = (entry.unwrap(), expected.unwrap());
         assert_eq!((entry.id(), entry.json()), (expected.id(), expected.json()));
+        assert_eq!(entry.shared_json(), expected.shared_json());
     }
 }
 
@@ -164,10 +165,10 @@ fn run(seed: u64, open: &dyn Fn(StoreBuilder<Value>) -> Store) {
     for round in 0..8 {
         let settings = random.below(1 << 20);
         // Now and then the directory is used by a store that has its documents in memory.
-        let residency = if round == 5 {
-            Residency::Memory
-        } else {
-            ON_DEMAND
+        let residency = match round {
+            5 => Residency::Memory,
+            _ if seed % 2 == 1 => Residency::ChangesOnly,
+            _ => ON_DEMAND,
         };
         let ours = open(builder(residency, settings));
         let model = builder(Residency::Memory, settings)
@@ -316,11 +317,12 @@ fn a_reader_follows_checkpoints_and_lets_old_snapshots_go() {
     for seed in 0..5 {
         let mut random = Random(seed);
         let directory = tempfile::tempdir().unwrap();
-        let writer = builder(ON_DEMAND, seed)
+        let residency = [ON_DEMAND, Residency::ChangesOnly][usize::try_from(seed % 2).unwrap()];
+        let writer = builder(residency, seed)
             .os_buffered(true)
             .open(directory.path())
             .unwrap();
-        let reader = builder(ON_DEMAND, seed)
+        let reader = builder(residency, seed)
             .read_only(true)
             .open(directory.path())
             .unwrap();
@@ -545,6 +547,43 @@ fn memory_stays_within(mode: CheckpointMode) {
         assert_eq!(id, format!("package-{n}"));
         assert_eq!(*document, documents[n]);
     }
+}
+
+#[test]
+fn what_has_changed_since_the_snapshot_is_kept_whatever_it_takes_and_nothing_else() {
+    let directory = tempfile::tempdir().unwrap();
+    let store: Store = Store::builder()
+        .residency(Residency::ChangesOnly)
+        .checkpoint_threshold(u64::MAX)
+        .write_mode(WriteMode::group())
+        .os_buffered(true)
+        .open(directory.path())
+        .unwrap();
+    let memory = || store.stats().unwrap().memory_bytes;
+    let documents = documents();
+    let mut bytes = 0;
+    for (n, document) in documents.iter().enumerate() {
+        let id = format!("package-{n}");
+        store.set(&id, document).unwrap();
+        bytes += (id.len() + document.to_string().len()) as u64;
+    }
+    assert_eq!(
+        store.stats().unwrap().ops_since_checkpoint,
+        documents.len() as u64
+    );
+    assert_eq!(memory(), bytes);
+    store.compact().unwrap();
+    assert_eq!(memory(), 0);
+    store.set("package-1", &json!({"n": 1})).unwrap();
+    let changed = memory();
+    for (n, (id, document)) in store.entries().unwrap().into_iter().enumerate().skip(2) {
+        assert_eq!((id, &*document), (format!("package-{n}"), &documents[n]));
+        assert_eq!(
+            *store.get(&format!("package-{n}")).unwrap().unwrap(),
+            documents[n]
+        );
+    }
+    assert_eq!(memory(), changed);
 }
 
 /// A document that is deleted and set again is the last one, also where that comes while a reader moves to a new snapshot.

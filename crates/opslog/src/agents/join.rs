@@ -18,7 +18,7 @@ use crate::open::{
     Loaded, check_version, create, load_all, load_consistent, no_store, read_manifest,
 };
 use crate::oplog::{self, Start};
-use crate::options::{Options, Residency, WriteMode};
+use crate::options::{Options, WriteMode};
 use crate::recover::{LogDamage, keep_damaged_bytes, report};
 use crate::sealed::MERGES_MAX;
 use crate::{Error, ErrorKind, Result, paths, time};
@@ -95,7 +95,7 @@ pub(crate) fn open<T: Document>(
 
 fn check(options: &Options, agent: &str) -> Result<()> {
     paths::validate_agent(agent)?;
-    if options.residency != Residency::Memory {
+    if options.residency.is_on_storage() {
         return Err(Error::invalid(
             "a store of agents keeps its documents in memory; leave out residency, or the agent id",
         ));

@@ -59,11 +59,6 @@ impl Index {
         usize::try_from(self.footer.documents).unwrap_or(usize::MAX)
     }
 
-    /// Offset of the first document in the snapshot.
-    pub(super) fn first(&self) -> u64 {
-        self.footer.first
-    }
-
     /// The entries with `hash`: in each run, those of the block before the first one that begins with `hash` or more, and on from there.
     pub(super) fn find(&self, hash: u64) -> Result<Vec<Entry>> {
         let mut found = Vec::new();
