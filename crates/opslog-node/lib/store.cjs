@@ -9,8 +9,10 @@ const { checkId, encode, line } = require("./document.cjs");
 const { Documents } = require("./documents.cjs");
 const { Batch } = require("./batch.cjs");
 const { Calls } = require("./calls.cjs");
+const { migrating } = require("./migration.cjs");
 const { items } = require("./streams.cjs");
 const { settledOptions, nativeOptions } = require("./options.cjs");
+const { tellWatcher, warn, warnOfDamage } = require("./warnings.cjs");
 
 /** Characters of writes that are handed to the thread at once, at the latest. */
 const LINES_MOST = 1 << 20;
@@ -24,9 +26,6 @@ const UNTOLD_MOST = 10_000;
 const SLICE = 5;
 /** Longer texts and ids might be more than a store takes. */
 const SURELY_ACCEPTED = 512;
-
-/** Damaged parts of logs that one warning tells of. */
-const DAMAGE_TOLD = 5;
 
 /** Stores in `group` or `async` mode. */
 const buffered = new Set();
@@ -607,47 +606,6 @@ class Store {
   }
 }
 
-/** The caller's function over JSON text, and what it threw: an empty text says that it did. */
-function migrating(migrate) {
-  if (migrate === undefined) return undefined;
-  const migration = {
-    thrown: null,
-    migrate(document, from) {
-      try {
-        const migrated = migrate(JSON.parse(document), from);
-        if (typeof migrated?.then === "function") throw asyncMigration(migrated);
-        return JSON.stringify(migrated) ?? "null";
-      } catch (error) {
-        migration.thrown = { error };
-        return "";
-      }
-    },
-  };
-  return migration;
-}
-
-/** Says which parts of logs the store was opened without. */
-function warnOfDamage(dir, parts) {
-  if (parts.length === 0) return;
-  const told = parts.slice(0, DAMAGE_TOLD).map(({ path, offset, bytes, reason }) => `${path} at byte ${offset}, ${bytes} bytes: ${reason}`);
-  if (parts.length > told.length) told.push(`and ${parts.length - told.length} more`);
-  process.emitWarning(`opslog: the store in ${dir} was opened without what could not be read; a writer keeps it beside the log, in a file that ends in .damaged, and the option strict refuses such a store\n${told.join("\n")}`);
-}
-
-/** Nobody could catch what `onError` throws itself. */
-function tellWatcher(onError, error) {
-  try {
-    onError(error);
-  } catch (thrown) {
-    warn(thrown);
-  }
-}
-
-/** A process warning; Node takes a text or an error for one, and anything may have been thrown. */
-function warn(thrown) {
-  process.emitWarning(thrown instanceof Error ? thrown : String(thrown));
-}
-
 function settling(resolve, reject) {
   return (failure, value) => {
     if (failure === undefined) resolve(value == null ? undefined : JSON.parse(value));
@@ -667,12 +625,6 @@ function timeOf(since) {
 
 function isAsyncFunction(fn) {
   return Object.prototype.toString.call(fn) === "[object AsyncFunction]";
-}
-
-function asyncMigration(promise) {
-  // What it does later is none of the open's.
-  Promise.resolve(promise).catch(() => {});
-  return invalid("the option migrate must not be an async function: a promise is no document, so nothing was written");
 }
 
 function asyncBatch() {
