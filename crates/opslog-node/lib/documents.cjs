@@ -4,8 +4,8 @@
 // A document is decoded when it is first read, frozen, and kept. Until then its value is the JSON text, or the place (a number) at which the
 // native half has the text. Values lie in slots in insertion order; an update keeps its slot, a delete leaves a hole.
 //
-// Documents that were loaded have their place for a slot, and the native half knows which id has which: so opening a store makes nothing here
-// for each document but an empty slot.
+// Documents that were loaded have their place for a slot, and the native half knows which id has which, until all ids are needed here: so opening a
+// store makes nothing here for each document but an empty slot. It has a text until it is told that the document is here.
 
 const { freeze } = require("./document.cjs");
 
@@ -18,7 +18,7 @@ const HOLES_LEAST = 1024;
 /** The slot of an id without document, as the native half says it. */
 const NOWHERE = -1;
 /** The id in a slot that was not asked for, or that has none. */
-const UNNAMED = "";
+const UNNAMED = undefined;
 
 class Documents {
   #native;
@@ -37,6 +37,8 @@ class Documents {
   #got = new Map();
   /** Slots whose document may not be decoded yet; `null` when that may be any. */
   #fresh = null;
+  /** Places of documents that were decoded; the native half will be told. */
+  #decoded = [];
   /** The values that somebody iterates over; whoever changes them meanwhile changes a copy. */
   #iterated = null;
   #mutable;
@@ -155,7 +157,7 @@ class Documents {
 
   /** A text that came after the load, and that nobody will ask for. */
   #letGo(value, next) {
-    if (typeof value === "number" && value >= this.#loaded && value !== next) this.#native.forget(value);
+    if (typeof value === "number" && value >= this.#loaded && value !== next) this.#native.letGoOf(Uint32Array.of(value));
   }
 
   #slotOf(id) {
@@ -187,18 +189,20 @@ class Documents {
 
   #find(id) {
     const known = this.#slots.get(id);
-    const document = (known === undefined ? this.#takeLoaded(id) : undefined) ?? this.#read(known ?? this.#loadedSlotOf(id));
+    const document = (known === undefined ? this.#readLoaded(id) : undefined) ?? this.#read(known ?? this.#loadedSlotOf(id));
     if (!this.#mutable && document !== undefined) this.#got.set(id, document);
     return document;
   }
 
-  /** Finds and takes in one call a document that nobody has asked for. */
-  #takeLoaded(id) {
+  /** Finds and reads in one call a document that nobody has asked for. */
+  #readLoaded(id) {
     if (this.#mutable || this.#fresh !== null || !this.#mayBeLoaded(id)) return undefined;
-    const taken = this.#native.takeLoaded(id);
-    if (taken === null) return undefined;
-    const [slot, document] = JSON.parse(taken);
-    return (this.#values[slot] = freeze(document));
+    const loaded = this.#native.loaded(id);
+    if (loaded === null) return undefined;
+    const [slot, document] = JSON.parse(loaded);
+    this.#values[slot] = freeze(document);
+    if (this.#decoded.push(slot) === PIECE) this.#native.letGoOf(Uint32Array.from(this.#decoded.splice(0)));
+    return document;
   }
 
   #read(slot) {
@@ -255,6 +259,7 @@ class Documents {
     if (this.#fresh === null) {
       this.#readMany(this.#values.keys());
       this.#native.forgetLoaded();
+      this.#decoded = [];
     } else if (this.#fresh.length > 0) {
       this.#readMany(new Set(this.#fresh));
     }
@@ -288,8 +293,11 @@ class Documents {
     const values = this.#values;
     for (let first = 0; first < slots.length;) {
       // Of long documents the native half gives fewer at a time.
-      const documents = JSON.parse(this.#native.take(Uint32Array.from(slots.slice(first), (slot) => values[slot])));
+      const places = Uint32Array.from(slots.slice(first), (slot) => values[slot]);
+      const documents = JSON.parse(this.#native.texts(places));
       for (const document of documents) values[slots[first++]] = freeze(document);
+      // Not before: where the stack ends is for the caller to say.
+      this.#native.letGoOf(places.subarray(0, documents.length));
     }
   }
 }

@@ -1,6 +1,7 @@
 //! All documents on their way to the event loop: which id has which place, and their text until it is asked for.
 //!
-//! Both are as they were when they were collected, whatever the store's thread does since: the event loop notes what has changed.
+//! Both are as they were when they were collected, whatever the store's thread does since: the event loop notes what has changed. Either is let go of
+//! once the event loop has it; of the ids their hashes stay.
 
 use std::collections::HashMap;
 use std::fmt::Write;
@@ -122,54 +123,51 @@ impl Documents {
         lock(&self.current).take(place)
     }
 
-    /// Takes the document of `id` as it was loaded, as `[place, document]`; nothing when it was not loaded, or is taken.
-    pub(crate) fn take_loaded(&self, id: &str) -> Option<String> {
-        let mut loaded = lock(&self.current);
-        if loaded.texts.is_empty() {
+    /// The document of `id` as it was loaded, as `[place, document]`; nothing when it was not loaded, or is let go of.
+    pub(crate) fn loaded(&self, id: &str) -> Option<String> {
+        let loaded = lock(&self.current);
+        if !loaded.ids.are_here {
             return None;
         }
         let place = loaded.ids.find(id, 0)?;
-        let text = loaded.texts.get_mut(place as usize)?.take()?;
+        let text = loaded.texts.get(place as usize)?.clone()?;
         drop(loaded);
         let mut pair = String::with_capacity(text.as_str().len() + 16);
         let _ = write!(pair, "[{place},{}]", text.as_str());
         Some(pair)
     }
 
-    /// Takes the texts at `places`, as a JSON array; of long ones only the first.
-    pub(crate) fn take(&self, places: &[u32]) -> String {
-        let mut loaded = lock(&self.current);
-        let mut taken: Vec<Option<Json>> = Vec::with_capacity(places.len());
+    /// The texts at `places`, as a JSON array; of long ones only the first.
+    pub(crate) fn texts(&self, places: &[u32]) -> String {
+        let loaded = lock(&self.current);
+        let mut texts = Vec::with_capacity(places.len());
         let mut bytes = 0;
         for place in places {
             if bytes >= PIECE_BYTES {
                 break;
             }
-            let document = loaded.take(*place);
-            bytes += text(document.as_ref()).len();
-            taken.push(document);
+            let text = loaded.get(*place).map_or("null", Json::as_str);
+            bytes += text.len() + 1;
+            texts.push(text);
         }
-        drop(loaded);
-
-        let length: usize = taken
-            .iter()
-            .map(|taken| text(taken.as_ref()).len() + 1)
-            .sum();
-        let mut array = String::with_capacity(length + 2);
+        let mut array = String::with_capacity(bytes + 2);
         array.push('[');
-        for taken in &taken {
+        for text in texts {
             if array.len() > 1 {
                 array.push(',');
             }
-            array.push_str(text(taken.as_ref()));
+            array.push_str(text);
         }
         array.push(']');
         array
     }
 
-    /// Lets go of a text that was added.
-    pub(crate) fn forget(&self, place: u32) {
-        lock(&self.current).added.remove(&place);
+    /// Lets go of the texts at `places`: the event loop has the documents.
+    pub(crate) fn let_go(&self, places: &[u32]) {
+        let mut loaded = lock(&self.current);
+        for place in places {
+            drop(loaded.take(*place));
+        }
     }
 
     /// Takes everything: nobody reads any more.
@@ -180,7 +178,7 @@ impl Documents {
         }
     }
 
-    /// Lets go of the texts that were loaded: those that were not taken have been replaced.
+    /// Lets go of all texts that were loaded.
     pub(crate) fn forget_loaded(&self) {
         lock(&self.current).texts = Vec::new();
     }
@@ -192,6 +190,13 @@ impl Documents {
 }
 
 impl Loaded {
+    fn get(&self, place: u32) -> Option<&Json> {
+        match self.texts.get(place as usize) {
+            Some(text) => text.as_ref(),
+            None => self.added.get(&place),
+        }
+    }
+
     fn take(&mut self, place: u32) -> Option<Json> {
         match self.texts.get_mut(place as usize) {
             Some(text) => text.take(),
@@ -256,10 +261,6 @@ fn part<'a>(text: &'a str, ends: &[usize], place: usize) -> &'a str {
     let end = ends.get(place).copied().unwrap_or_default();
     text.get(start.copied().unwrap_or_default()..end)
         .unwrap_or_default()
-}
-
-fn text(taken: Option<&Json>) -> &str {
-    taken.map_or("null", Json::as_str)
 }
 
 /// A string as JSON text.

@@ -90,11 +90,14 @@ impl Options {
         if let Some(version) = self.version {
             builder = builder.version(version);
         }
-        builder = match &self.agent_id {
-            Some(agent) => builder.agent_id(agent),
-            // The event loop has what was read, and the texts of the rest are kept for it.
-            None => builder.residency(Residency::ChangesOnly),
-        };
+        if let Some(agent) = &self.agent_id {
+            builder = builder.agent_id(agent);
+        }
+        // The event loop has what was read, and the texts of the rest are kept for it. A write that was accepted before the store has seen it must not
+        // depend on what can be read.
+        if self.is_immediate() && !self.is_shared() {
+            builder = builder.residency(Residency::ChangesOnly);
+        }
         Ok(builder)
     }
 

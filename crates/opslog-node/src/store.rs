@@ -125,10 +125,16 @@ impl NativeStore {
         js_string(env, &self.documents.ids(place as usize, count as usize))
     }
 
-    /// The documents at `places`, each once, as a JSON array; of long ones only the first.
+    /// The documents at `places`, as a JSON array; of long ones only the first.
     #[napi]
-    pub fn take<'e>(&self, env: &'e Env, places: Uint32Array) -> napi::Result<JsString<'e>> {
-        js_string(env, &self.documents.take(&places))
+    pub fn texts<'e>(&self, env: &'e Env, places: Uint32Array) -> napi::Result<JsString<'e>> {
+        js_string(env, &self.documents.texts(&places))
+    }
+
+    /// Lets go of the documents at `places`: JavaScript has them, or they have been replaced.
+    #[napi]
+    pub fn let_go_of(&self, places: Uint32Array) {
+        self.documents.let_go(&places);
     }
 
     /// The document at `place`, once.
@@ -138,17 +144,11 @@ impl NativeStore {
         text.map(|text| js_string(env, text.as_str())).transpose()
     }
 
-    /// The place and the document of an id, as a JSON array, once; nothing for one that was not loaded.
+    /// The place and the document of an id, as a JSON array; nothing for one that was not loaded, or was let go of, or after `forgetIds`.
     #[napi]
-    pub fn take_loaded<'e>(&self, env: &'e Env, id: String) -> napi::Result<Option<JsString<'e>>> {
-        let text = self.documents.take_loaded(&id);
+    pub fn loaded<'e>(&self, env: &'e Env, id: String) -> napi::Result<Option<JsString<'e>>> {
+        let text = self.documents.loaded(&id);
         text.map(|text| js_string(env, &text)).transpose()
-    }
-
-    /// Lets go of a text that came after the load: it has been replaced.
-    #[napi]
-    pub fn forget(&self, place: u32) {
-        self.documents.forget(place);
     }
 
     /// Lets go of the ids that were loaded: JavaScript has them.
@@ -157,7 +157,7 @@ impl NativeStore {
         self.documents.forget_ids();
     }
 
-    /// Lets go of the texts that were loaded and not taken: they have been replaced.
+    /// Lets go of all texts that were loaded.
     #[napi]
     pub fn forget_loaded(&self) {
         self.documents.forget_loaded();

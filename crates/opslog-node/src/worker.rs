@@ -4,11 +4,12 @@
 //! done together, so that hundreds of calls that were not awaited share one sync.
 
 use std::borrow::Cow;
+use std::cell::Cell;
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use opslog::{DamageKind, Error, ErrorKind, Operation, Result, Store, Write};
+use opslog::{DamageKind, Error, ErrorKind, Operation, Result, Store, Tail, Write};
 use serde_json::json;
 
 use crate::answer::{accepted, is_too_long};
@@ -151,6 +152,8 @@ pub(crate) struct Worker {
     /// What the event loop was told last.
     manifest: String,
     ops: u64,
+    /// What others wrote and the event loop could not be told, because reading the documents failed.
+    untold: Cell<Option<Vec<Operation>>>,
 }
 
 impl Worker {
@@ -169,6 +172,7 @@ impl Worker {
             tell,
             manifest: String::new(),
             ops: 0,
+            untold: Cell::default(),
         }
     }
 
@@ -309,7 +313,20 @@ impl Worker {
     }
 
     fn tail(&self) -> Result<String> {
-        let tail = self.store.tail()?;
+        let mut tail = self.store.tail()?;
+        if let Some(untold) = self.untold.take() {
+            tail.operations.splice(0..0, untold);
+            tail.rewound = true;
+        }
+        let told = self.tail_text(&tail);
+        if told.is_err() {
+            // The store has them, and will not give them again.
+            self.untold.set(Some(tail.operations));
+        }
+        told
+    }
+
+    fn tail_text(&self, tail: &Tail) -> Result<String> {
         if tail.rewound {
             self.documents.load(&self.store)?;
         }
@@ -321,7 +338,7 @@ impl Worker {
         if !tail.rewound && is_too_long(bytes + changed_bytes) {
             // The documents come all the same; the operations that brought them cannot be told.
             self.documents.load(&self.store)?;
-            return Ok(tail_text("[]", true, "[]"));
+            return Ok(tail_answer("[]", true, "[]"));
         }
         let mut ids: Vec<&str> = tail
             .operations
@@ -335,7 +352,7 @@ impl Worker {
         } else {
             self.changed(ids)?
         };
-        Ok(tail_text(&array(operations), tail.rewound, &changed))
+        Ok(tail_answer(&array(operations), tail.rewound, &changed))
     }
 
     /// The ids of all documents, in their order, from the first on that has not the one before it that `places` says; `null` when these are too many.
@@ -477,7 +494,7 @@ fn parse_line(line: &str) -> Result<Line<'_>> {
     Ok(Line { id, document })
 }
 
-fn tail_text(operations: &str, rewound: bool, changed: &str) -> String {
+fn tail_answer(operations: &str, rewound: bool, changed: &str) -> String {
     format!(r#"{{"operations":{operations},"rewound":{rewound},"changed":{changed}}}"#)
 }
 

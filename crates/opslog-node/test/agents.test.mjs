@@ -102,7 +102,7 @@ test("a look takes what is new, and nothing else", async (context) => {
   await ann.batch(() => { for (let n = 0; n < 2000; n += 1) ann.set(`a${n}`, { n }); });
   await same();
   const before = ben.all();
-  const counts = await callsOf(["reload", "take", "takeOne"], async () => {
+  const counts = await callsOf(["reload", "texts", "takeOne"], async () => {
     await ann.set("a7", { n: -7 });
     await ann.delete("a8");
     await ann.set("new", { n: 0 });
@@ -112,7 +112,7 @@ test("a look takes what is new, and nothing else", async (context) => {
     await ben.undo();
     for (const id of ["a7", "new"]) ben.get(id);
   });
-  assert.deepEqual(counts, { reload: 0, take: 0, takeOne: 2 });
+  assert.deepEqual(counts, { reload: 0, texts: 0, takeOne: 2 });
   const kept = new Set(before);
   assert.equal(ben.filter((document) => !kept.has(document)).length, 2);
   assert.equal((await same()).length, 2000);

@@ -1,11 +1,11 @@
-//! Documents that stay on storage and are read when asked for: the snapshot under a state with `Residency::OnDemand`.
+//! Documents that stay on storage and are read when asked for: the snapshot under a state with `Residency::OnDemand` or `ChangesOnly`.
 //!
 //! An index beside the snapshot (`docs/format.md` §3a) says where each document's line is: a lookup is one small read of it and one of the
 //! line. Lines read lately are kept within a budget. `load` opens a base, the state lies on it.
 //!
 //! Invariant: no answer rests on the index alone. A line counts only where its checksum holds and it has the id that was asked for; a part of the
 //! index that is damaged is noticed by its own checksum, and then the index is built anew, in memory. Reading all documents checks the
-//! snapshot's checksum, so a checkpoint never gives damage a new one.
+//! snapshot's checksum (of one of the reference, that which it had when it was opened), so a checkpoint never gives damage a new one.
 
 mod build;
 mod cache;
@@ -166,10 +166,17 @@ impl Base {
     /// The documents of one piece of the snapshot after the other, and nothing after an error.
     fn pieces<T>(&self) -> impl Iterator<Item = Result<Vec<Stored<T>>>> + use<'_, T> {
         let (mut number, mut whole, mut buffer) = (0, Whole::default(), Vec::new());
+        let mut opened = None;
         let mut next = move || -> Result<Option<Vec<Stored<T>>>> {
-            let snapshot = Snapshot::new(&*self.object, &self.name, self.facts)?;
+            let snapshot = match &opened {
+                Some(snapshot) => snapshot,
+                None => opened.insert(Snapshot::new(&*self.object, &self.name, self.facts)?),
+            };
             if number == snapshot.piece_count() {
-                return whole.check(&self.name, self.facts).map(|()| None);
+                // Of a snapshot of the reference the index knows the checksum.
+                return whole
+                    .check(&self.name, Some(self.index.snapshot()))
+                    .map(|()| None);
             }
             let piece = snapshot.read_piece(number, &mut buffer, |document| document)?;
             whole.add(&piece);

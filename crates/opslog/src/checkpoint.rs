@@ -246,7 +246,7 @@ pub(crate) fn newest_named(manifest: &Manifest) -> Option<u64> {
     paths::parse_snapshot(&manifest.current_snapshot).max(paths::parse_ops(&manifest.active_ops))
 }
 
-/// Writes `documents` as a new snapshot, on stable storage on return, with its index where documents are read on demand. `before` is the greatest number among the
+/// Writes `documents` as a new snapshot, on stable storage on return, with its index where documents stay on storage. `before` is the greatest number among the
 /// names of the files that it goes on from.
 pub(crate) fn write_snapshot<T>(
     backend: &dyn Backend,

@@ -367,7 +367,10 @@ impl<T: Document> Engine<T> {
             return Ok(Look::Gone);
         }
         // Documents that stay on storage are read from the new snapshot from now on: the old one is gone, and only held open.
-        let fresh = if self.options.residency.is_on_storage() {
+        // A reader that migrates has what it migrated in memory.
+        let is_on_storage = self.options.residency.is_on_storage()
+            && self.options.older_version(&manifest).is_none();
+        let fresh = if is_on_storage {
             Some(load_all(&self.options, &*self.backend, manifest.clone())?)
         } else {
             None

@@ -7,7 +7,7 @@
 //! Invariant: after `apply` of an operation, `take_back` of the same operation gives the state before it, order included. That
 //! holds for the operations since the last call of [`State::forget_holes`], newest first.
 //!
-//! A state may lie on top of a [`Base`], documents that stay on storage (`Residency::OnDemand`): then the slots hold only what is new, and
+//! A state may lie on top of a [`Base`], documents that stay on storage (`Residency::OnDemand`, `ChangesOnly`): then the slots hold only what is new, and
 //! `over` what became of documents of the base.
 
 use std::collections::HashMap;

@@ -25,7 +25,7 @@ use crate::view::View;
 /// An open store of documents of type `T`.
 ///
 /// A handle is cheap to clone, and all clones are the same store; it can be used from many threads at once. Reads never wait for
-/// the disk (unless [`Residency::OnDemand`](crate::Residency::OnDemand) was chosen) and see whole commits only. When the last handle is dropped, what was accepted is flushed and the lock released; [`close`](Self::close) does that
+/// the disk (unless another [`Residency`](crate::Residency) than `Memory` was chosen) and see whole commits only. When the last handle is dropped, what was accepted is flushed and the lock released; [`close`](Self::close) does that
 /// too, makes a checkpoint where it is worth it, and reports errors.
 ///
 /// One rule of locking is enough to know: one writer lock orders everything that changes the store. [`batch`](Self::batch) and

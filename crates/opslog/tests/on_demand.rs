@@ -10,7 +10,8 @@ use std::path::Path;
 
 use opslog::backend::Backend;
 use opslog::{
-    CheckpointMode, FsBackend, MemoryBackend, Residency, Store, StoreBuilder, UndoMode, WriteMode,
+    CheckpointMode, ErrorKind, FsBackend, MemoryBackend, Residency, Store, StoreBuilder, UndoMode,
+    WriteMode,
 };
 use serde_json::{Value, json};
 
@@ -546,6 +547,69 @@ fn memory_stays_within(mode: CheckpointMode) {
     for (n, (id, document)) in store.entries().unwrap().into_iter().enumerate() {
         assert_eq!(id, format!("package-{n}"));
         assert_eq!(*document, documents[n]);
+    }
+}
+
+/// What a reader of a newer version has migrated is in memory, and stays migrated.
+#[test]
+fn a_reader_that_migrates_follows_checkpoints() {
+    for residency in [Residency::Memory, ON_DEMAND, Residency::ChangesOnly] {
+        let memory = MemoryBackend::new();
+        let writer: Store = Store::builder().open_backend(memory.clone()).unwrap();
+        writer.set("a", &json!({})).unwrap();
+        for filled in [false, true] {
+            if filled {
+                writer.compact().unwrap();
+            }
+            let reader: Store = Store::builder()
+                .residency(residency)
+                .read_only(true)
+                .version(2)
+                .migrate(|mut document, _| {
+                    document["version"] = json!(2);
+                    Ok(document)
+                })
+                .open_backend(memory.clone())
+                .unwrap();
+            writer.set("b", &json!({})).unwrap();
+            writer.compact().unwrap();
+            writer.set("c", &json!({})).unwrap();
+            reader.tail().unwrap();
+            for (id, document) in reader.entries().unwrap() {
+                assert_eq!(*document, json!({"version": 2}), "{id}");
+            }
+            assert_eq!(reader.count().unwrap(), 3);
+        }
+    }
+}
+
+#[test]
+fn a_snapshot_that_gets_shorter_while_it_is_read_is_an_error() {
+    for length in [0, 1 << 20, (1 << 20) + 5000, (3 << 20) + 5000] {
+        let directory = tempfile::tempdir().unwrap();
+        let store: Store = Store::builder()
+            .residency(Residency::ChangesOnly)
+            .os_buffered(true)
+            .open(directory.path())
+            .unwrap();
+        store
+            .batch(|batch| {
+                let document = json!({"text": "x".repeat(1000)});
+                (0..4000).try_for_each(|n| batch.set(&format!("id-{n}"), &document))
+            })
+            .unwrap();
+        store.compact().unwrap();
+        let view = store.view().unwrap();
+        let mut entries = view.iter();
+        assert!(entries.by_ref().take(2000).all(|entry| entry.is_ok()));
+        let snapshot = store.manifest().unwrap().current_snapshot;
+        let path = directory.path().join(snapshot);
+        let file = std::fs::OpenOptions::new().write(true).open(path).unwrap();
+        file.set_len(length).unwrap();
+        let error = entries.find_map(Result::err).expect("it is noticed");
+        assert_eq!(error.kind(), ErrorKind::Corrupt, "{error}");
+        let error = store.compact().unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Corrupt, "{error}");
     }
 }
 

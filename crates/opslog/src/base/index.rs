@@ -30,12 +30,7 @@ impl Index {
         let mut bytes = [0; FOOTER_BYTES];
         object.read_at(start, &mut bytes)?;
         let footer = decode_footer(&bytes).ok_or_else(|| flaw("has a damaged end"))?;
-        let of = FileFacts {
-            bytes: footer.snapshot_bytes,
-            crc: footer.snapshot_crc,
-            documents: footer.documents,
-        };
-        if of != *facts {
+        if footer.snapshot() != *facts {
             return Err(flaw("is of another snapshot"));
         }
         if footer.file_bytes() != Some(size) {
@@ -57,6 +52,11 @@ impl Index {
     /// Number of documents.
     pub(super) fn len(&self) -> usize {
         usize::try_from(self.footer.documents).unwrap_or(usize::MAX)
+    }
+
+    /// What the snapshot was when the index was made.
+    pub(super) fn snapshot(&self) -> FileFacts {
+        self.footer.snapshot()
     }
 
     /// The entries with `hash`: in each run, those of the block before the first one that begins with `hash` or more, and on from there.

@@ -161,7 +161,7 @@ fn a_damaged_document_is_an_error_wherever_it_is_read() {
 #[test]
 fn a_snapshot_of_unknown_checksum_gets_no_index_file() {
     let (backend, _) = snapshot(&[]);
-    let text = "{\"version\":1,\"timestamp\":\"t\"}\n{ \"data\" : {\"n\" :  0}, \"id\":\"\\u0061\" }\n\n{\"id\":\"b\",\"data\":{\"n\":1}}";
+    let text = "{\"version\":1,\"timestamp\":\"t\"}\n{ \"data\" : {\"n\" :  0}, \"id\":\"\\u0061\" }\n\n \n{\"id\":\"b\",\"data\":{\"n\":1}}\n\n\n";
     backend.put(SNAPSHOT, text.as_bytes()).unwrap();
     let base = open(&backend, None, IndexHome::Storage);
     holds(&base, &["a".to_owned(), "b".to_owned()]);

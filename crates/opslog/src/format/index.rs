@@ -3,6 +3,8 @@
 //! Pure, as all of `format`. Invariant: what a decoder returns passed its checksum, so a damaged part is never taken for another answer.
 //! `base` writes, reads and rebuilds the files.
 
+use crate::format::manifest::FileFacts;
+
 /// Bytes of a block.
 pub(crate) const BLOCK_BYTES: usize = 4096;
 /// Entries of a block; only the last block of a run has fewer.
@@ -46,6 +48,15 @@ impl Footer {
     pub(crate) fn file_bytes(&self) -> Option<u64> {
         let blocks = self.blocks.checked_mul(BLOCK_BYTES as u64 + 8)?;
         blocks.checked_add(FOOTER_BYTES as u64)
+    }
+
+    /// The snapshot that the index is of.
+    pub(crate) fn snapshot(&self) -> FileFacts {
+        FileFacts {
+            bytes: self.snapshot_bytes,
+            crc: self.snapshot_crc,
+            documents: self.documents,
+        }
     }
 
     /// Where the fence begins.
