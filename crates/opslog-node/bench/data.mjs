@@ -26,7 +26,12 @@ export async function storeOf(count, where) {
     await store.set(idOf(number), documentOf(number));
     if (number % 10_000 === 0) await store.flush();
   }
-  if (where === "snapshot") await store.compact();
   await store.close();
+  if (where === "snapshot") {
+    // As a store with the usual options leaves it.
+    await store.open(directory, { osBuffered: true });
+    await store.compact();
+    await store.close();
+  }
   return directory;
 }

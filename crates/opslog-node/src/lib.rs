@@ -8,6 +8,7 @@ pub mod answer;
 mod failure;
 pub mod files;
 mod load;
+mod memory;
 mod options;
 pub mod pieces;
 pub mod store;

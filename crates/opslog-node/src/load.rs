@@ -12,6 +12,7 @@ use std::thread;
 use hashbrown::{DefaultHashBuilder, HashTable};
 use opslog::{Error, Json, Result, Store};
 
+use crate::memory;
 use crate::store::Opaque;
 
 /// A piece that is taken ends with the document that makes it this long.
@@ -180,7 +181,11 @@ impl Documents {
 
     /// Lets go of all texts that were loaded.
     pub(crate) fn forget_loaded(&self) {
-        lock(&self.current).texts = Vec::new();
+        let texts = std::mem::take(&mut lock(&self.current).texts);
+        if !texts.is_empty() {
+            drop(texts);
+            memory::give_back();
+        }
     }
 
     /// Lets go of the ids, which the event loop has: from now on they are found by their hash alone.

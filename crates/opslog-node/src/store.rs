@@ -13,6 +13,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, ser};
 use crate::answer::accepted;
 use crate::failure::{argument, invalid, thrown};
 use crate::load::Documents;
+use crate::memory;
 use crate::options::Options;
 use crate::streams::{NativeStream, operation_items, snapshot_items};
 use crate::worker::{Job, Jobs, Tell, Worker, array, tell_failed_open};
@@ -168,7 +169,10 @@ impl NativeStore {
     pub fn let_go(&self) {
         let gone = (self.documents.take_all(), lock(&self.store).take());
         // A million of them take a while, which the event loop does not wait for; without a thread it does.
-        let _ = std::thread::Builder::new().spawn(move || drop(gone));
+        let _ = std::thread::Builder::new().spawn(move || {
+            drop(gone);
+            memory::trim();
+        });
     }
 
     /// Returns when nothing is queued any more.
