@@ -87,6 +87,8 @@ export interface StoreOptions {
   strict?: boolean;
   /** Whether reads give a new copy each time, which the caller may change (default: false: they give one frozen object). */
   mutableDocuments?: boolean;
+  /** Whether opening decodes all documents, in slices that leave the event loop to others, so that no first read has to (default: false). */
+  decodeOnOpen?: boolean;
 }
 
 /** What the package throws or rejects with, but for a `TypeError` where something should be a function, V8's `RangeError` for too long a text, and what the caller's own functions throw. */

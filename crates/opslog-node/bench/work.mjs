@@ -6,7 +6,7 @@ import { documentOf, idOf, remove, temporary } from "./data.mjs";
 const [, , implementation, workload, given, counted] = process.argv;
 const { Store } = await import(implementation === "reference" ? "@backloghq/opslog" : "../index.js");
 const count = Number(counted);
-const options = implementation === "os_buffered" ? { osBuffered: true } : {};
+const options = { os_buffered: { osBuffered: true }, decoded: { decodeOnOpen: true } }[implementation] ?? {};
 const now = () => performance.now();
 const perSecond = (operations, milliseconds) => Math.round((operations / milliseconds) * 1000);
 

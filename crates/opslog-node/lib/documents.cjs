@@ -142,6 +142,21 @@ class Documents {
     this.#size += count;
   }
 
+  /** Decodes all that was loaded, before anybody asks for it; `pause` is awaited between pieces. */
+  async decodeAll(pause) {
+    for (let first = 0; first < this.#loaded; first += IDS_PIECE) {
+      this.#name(first);
+      await pause();
+    }
+    this.#endNaming();
+    for (let first = 0; first < this.#loaded; first += PIECE) {
+      const count = Math.min(PIECE, this.#loaded - first);
+      this.#readMany(Array.from({ length: count }, (_, index) => first + index));
+      await pause();
+    }
+    this.#readAll();
+  }
+
   #vacate(id, slot) {
     this.#beforeChange();
     if (this.#loadedSlotOf(id) === NOWHERE) this.#slots.delete(id);
@@ -267,12 +282,19 @@ class Documents {
   }
 
   #nameAll() {
-    for (let first = 0; first < this.#loaded; first += IDS_PIECE) {
-      const ids = JSON.parse(this.#native.ids(first, IDS_PIECE));
-      for (let index = 0; index < ids.length; index += 1) this.#ids[first + index] = ids[index];
-    }
+    for (let first = 0; first < this.#loaded; first += IDS_PIECE) this.#name(first);
+    this.#endNaming();
+  }
+
+  #endNaming() {
     this.#native.forgetIds();
     this.#isNamed = true;
+  }
+
+  /** Takes the ids of some loaded slots. */
+  #name(first) {
+    const ids = JSON.parse(this.#native.ids(first, IDS_PIECE));
+    for (let index = 0; index < ids.length; index += 1) this.#ids[first + index] = ids[index];
   }
 
   #readMany(slots) {

@@ -11,7 +11,7 @@ const kinds = {
 };
 
 /** Options that stay on this side. */
-const others = ["backend", "migrate", "mutableDocuments"];
+const others = ["backend", "migrate", "mutableDocuments", "decodeOnOpen"];
 
 /** More than ever comes, for the native half, which has no infinity. */
 const NEVER_COUNT = 2 ** 40;
@@ -52,6 +52,7 @@ function settledOptions(given) {
     options[name] = becomes[kind]?.(value) ?? value;
   }
   if (options.migrate !== undefined && typeof options.migrate !== "function") throw invalid("the option migrate must be a function");
+  if (typeof (options.decodeOnOpen ?? false) !== "boolean") throw invalid(`the option decodeOnOpen cannot be ${described(options.decodeOnOpen)}`);
   refuseForeignBackend(options.backend);
   return options;
 }

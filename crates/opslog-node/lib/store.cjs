@@ -325,7 +325,7 @@ class Store {
     } catch (error) {
       throw migration?.thrown ? migration.thrown.error : error;
     }
-    await this.#load();
+    await this.#load(options.decodeOnOpen === true);
     this.#isOpen = true;
     if (this.#isBuffered) this.#flushAtExit();
   }
@@ -539,18 +539,22 @@ class Store {
   }
 
   /** All documents anew, a slice at a time. */
-  async #load() {
+  async #load(isToDecode = false) {
     const native = this.#native;
     const documents = new Documents(native, this.#isMutable);
     let began = performance.now();
-    for (let left = native.countNext(); left > 0; left -= LOADED_AT_ONCE) {
-      documents.load(Math.min(left, LOADED_AT_ONCE));
+    const pause = async () => {
       if (performance.now() - began > SLICE) {
         await nextTurn();
         began = performance.now();
       }
+    };
+    for (let left = native.countNext(); left > 0; left -= LOADED_AT_ONCE) {
+      documents.load(Math.min(left, LOADED_AT_ONCE));
+      await pause();
     }
     native.adopt();
+    if (isToDecode) await documents.decodeAll(pause);
     this.#documents = this.#visible = documents;
   }
 

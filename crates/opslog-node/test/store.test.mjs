@@ -439,6 +439,33 @@ test("an id that nobody has is not found, also where its hash is like another's"
   assert.ok(find > 10_000, String(find));
 });
 
+test("decodeOnOpen decodes everything before the store is open, and off and on lets others have a turn", async (context) => {
+  for (const mutableDocuments of [false, true]) {
+    const store = await opened(context);
+    await store.batch(() => { for (let n = 0; n < 20_000; n += 1) store.set(`k${n}`, { n, text: "x".repeat(200) }); });
+    await store.delete("k7");
+    await store.close();
+    let turns = 0;
+    const timer = setInterval(() => { turns += 1; }, 1);
+    await store.open(store.dir, { decodeOnOpen: true, mutableDocuments });
+    clearInterval(timer);
+    assert.ok(turns > 0);
+    const calls = await callsOf(["ids", "texts", "takeOne", "loaded"], async () => {
+      assert.equal(store.filter(({ n }, id) => id === `k${n}`).length, 19_999);
+      assert.equal(store.get("k19999").n, 19_999);
+      assert.deepEqual([store.get("k7"), store.has("x"), store.count()], [undefined, false, 19_999]);
+    });
+    assert.deepEqual(calls, { ids: 0, texts: 0, takeOne: 0, loaded: 0 });
+    await store.set("k0", { n: 0 });
+    await store.delete("k1");
+    assert.deepEqual(store.entries().slice(0, 2).map(([id]) => id), ["k0", "k2"]);
+    await store.close();
+  }
+  const store = await opened(context);
+  await store.close();
+  assert.equal(await codeOf(() => store.open(store.dir, { decodeOnOpen: 1 })), "OPSLOG_INVALID_INPUT");
+});
+
 test("mutableDocuments gives copies that can be changed", async (context) => {
   const store = await opened(context, { mutableDocuments: true });
   await store.set("a", { tags: ["x"] });

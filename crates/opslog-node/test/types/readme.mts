@@ -75,7 +75,7 @@ export async function options(dir: string): Promise<unknown> {
   const all: StoreOptions = {
     checkpointThreshold: 100, checkpointOnClose: true, version: 1, migrate: (record, fromVersion) => (fromVersion < 1 ? record : record),
     readOnly: false, skipLoad: false, writeMode: "immediate", groupCommitSize: 50, groupCommitMs: 100, backend: new FsBackend(),
-    osBuffered: true, historyRetention: { ageMs: 1000 }, undoMode: "truncate", strict: true, mutableDocuments: true,
+    osBuffered: true, historyRetention: { ageMs: 1000 }, undoMode: "truncate", strict: true, mutableDocuments: true, decodeOnOpen: true,
   };
   const store = new Store();
   await store.open(dir, all);
