@@ -10,8 +10,8 @@ const kinds = {
   osBuffered: "boolean", historyRetention: "retention", undoMode: "string", strict: "boolean",
 };
 
-/** Options that stay on this side. */
-const others = ["backend", "migrate", "mutableDocuments", "decodeOnOpen"];
+/** Options that stay on this side; those without a kind are looked at below. */
+const kindsHere = { mutableDocuments: "boolean", decodeOnOpen: "boolean", backend: undefined, migrate: undefined };
 
 /** More than ever comes, for the native half, which has no infinity. */
 const NEVER_COUNT = 2 ** 40;
@@ -44,15 +44,15 @@ function isMeasure(value) {
  */
 function settledOptions(given) {
   const options = {};
-  for (const name of [...Object.keys(kinds), ...others]) {
+  const allKinds = { ...kinds, ...kindsHere };
+  for (const name of Object.keys(allKinds)) {
     const value = given?.[name] ?? undefined;
     if (value === undefined || name === "agentId" && value === "") continue;
-    const kind = kinds[name];
+    const kind = allKinds[name];
     if (kind !== undefined && !accepts[kind](value)) throw invalid(`the option ${name} cannot be ${described(value)}`);
     options[name] = becomes[kind]?.(value) ?? value;
   }
   if (options.migrate !== undefined && typeof options.migrate !== "function") throw invalid("the option migrate must be a function");
-  if (typeof (options.decodeOnOpen ?? false) !== "boolean") throw invalid(`the option decodeOnOpen cannot be ${described(options.decodeOnOpen)}`);
   refuseForeignBackend(options.backend);
   return options;
 }

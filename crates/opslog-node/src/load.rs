@@ -131,10 +131,9 @@ impl Documents {
             return None;
         }
         let place = loaded.ids.find(id, 0)?;
-        let text = loaded.texts.get(place as usize)?.clone()?;
-        drop(loaded);
-        let mut pair = String::with_capacity(text.as_str().len() + 16);
-        let _ = write!(pair, "[{place},{}]", text.as_str());
+        let text = loaded.texts.get(place as usize)?.as_ref()?.as_str();
+        let mut pair = String::with_capacity(text.len() + 16);
+        let _ = write!(pair, "[{place},{text}]");
         Some(pair)
     }
 

@@ -463,7 +463,9 @@ test("decodeOnOpen decodes everything before the store is open, and off and on l
   }
   const store = await opened(context);
   await store.close();
-  assert.equal(await codeOf(() => store.open(store.dir, { decodeOnOpen: 1 })), "OPSLOG_INVALID_INPUT");
+  for (const option of ["decodeOnOpen", "mutableDocuments"]) {
+    assert.equal(await codeOf(() => store.open(store.dir, { [option]: 1 })), "OPSLOG_INVALID_INPUT");
+  }
 });
 
 test("mutableDocuments gives copies that can be changed", async (context) => {
