@@ -87,7 +87,7 @@ export interface StoreOptions {
   strict?: boolean;
   /** Whether reads give a new copy each time, which the caller may change (default: false: they give one frozen object). */
   mutableDocuments?: boolean;
-  /** Whether opening decodes all documents, in slices that leave the event loop to others, so that no first read has to (default: false). */
+  /** Whether opening decodes all documents, in slices that leave the event loop to others, so that no first read has to (default: false). Nothing with `mutableDocuments`, where every read decodes. */
   decodeOnOpen?: boolean;
 }
 

@@ -4,15 +4,18 @@
 // A document is decoded when it is first read, frozen, and kept. Until then its value is the JSON text, or the place (a number) at which the
 // native half has the text. Values lie in slots in insertion order; an update keeps its slot, a delete leaves a hole.
 //
-// Documents that were loaded have their place for a slot, and the native half knows which id has which, until all ids are needed here: so opening a
-// store makes nothing here for each document but an empty slot. It has a text until it is told that the document is here.
+// Documents that were loaded have their place for a slot, and the native half knows which id has which, until all ids are needed here, and `Places`
+// knows it: so opening a store makes nothing here for each document but an empty slot. It has a text until it is told that the document is here.
 
 const { freeze } = require("./document.cjs");
+const { Places } = require("./places.cjs");
 
 /** Documents whose text is taken from the native half at a time. */
 const PIECE = 256;
 /** Ids that are taken at a time. */
 const IDS_PIECE = 4096;
+/** Slots that are made at a time. */
+const SLOTS_PIECE = 1 << 16;
 /** Fewer holes are not worth closing. */
 const HOLES_LEAST = 1024;
 /** The slot of an id without document, as the native half says it. */
@@ -31,8 +34,8 @@ class Documents {
   #size = 0;
   /** Holes behind the loaded slots. */
   #holes = 0;
-  /** Whether `#ids` has those that were loaded. */
-  #isNamed = false;
+  /** The places of the loaded ids, once `#ids` has those. */
+  #places = null;
   /** Documents that `get` has given: one look-up then, and the document itself is not touched. */
   #got = new Map();
   /** Slots whose document may not be decoded yet; `null` when that may be any. */
@@ -133,28 +136,37 @@ class Documents {
     return count;
   }
 
-  /** Adds `count` documents as they were loaded: all of them before any other. */
-  load(count) {
+  /** Adds `count` documents that were loaded, all of them before any other; `pause` is awaited between pieces. */
+  async load(count, pause) {
+    for (const end = this.#loaded + count; this.#loaded < end;) {
+      this.#addLoaded(Math.min(SLOTS_PIECE, end - this.#loaded));
+      await pause();
+    }
+  }
+
+  /** As `load`, decoded. */
+  async decode(count, pause) {
+    while (this.#loaded < count) {
+      const [ids, documents] = JSON.parse(this.#native.piece(this.#loaded, PIECE));
+      for (let index = 0; index < ids.length; index += 1) {
+        this.#ids.push(ids[index]);
+        this.#values.push(freeze(documents[index]));
+        this.#loaded += 1;
+      }
+      await pause();
+    }
+    this.#size += count;
+    this.#endNaming();
+    this.#native.forgetLoaded();
+    this.#fresh = [];
+  }
+
+  #addLoaded(count) {
     for (const end = this.#loaded + count; this.#loaded < end; this.#loaded += 1) {
       this.#ids.push(UNNAMED);
       this.#values.push(this.#loaded);
     }
     this.#size += count;
-  }
-
-  /** Decodes all that was loaded, before anybody asks for it; `pause` is awaited between pieces. */
-  async decodeAll(pause) {
-    for (let first = 0; first < this.#loaded; first += IDS_PIECE) {
-      this.#name(first);
-      await pause();
-    }
-    this.#endNaming();
-    for (let first = 0; first < this.#loaded; first += PIECE) {
-      const count = Math.min(PIECE, this.#loaded - first);
-      this.#readMany(Array.from({ length: count }, (_, index) => first + index));
-      await pause();
-    }
-    this.#readAll();
   }
 
   #vacate(id, slot) {
@@ -180,17 +192,13 @@ class Documents {
     if (known !== undefined) return known;
     const slot = this.#loadedSlotOf(id);
     // Who asks once may ask again, and is answered sooner from here.
-    if (slot !== NOWHERE) this.#slots.set(id, slot);
+    if (slot !== NOWHERE && this.#places === null) this.#slots.set(id, slot);
     return slot;
   }
 
   #loadedSlotOf(id) {
-    if (!this.#mayBeLoaded(id)) return NOWHERE;
-    for (let nth = 0; ; nth += 1) {
-      const slot = this.#native.find(id, nth);
-      // Once the ids are here, the native half knows only their hashes.
-      if (slot === NOWHERE || !this.#isNamed || this.#ids[slot] === id) return slot;
-    }
+    if (this.#places !== null) return typeof id === "string" ? this.#places.find(id, this.#ids) : NOWHERE;
+    return this.#mayBeLoaded(id) ? this.#native.find(id) : NOWHERE;
   }
 
   #mayBeLoaded(id) {
@@ -270,7 +278,7 @@ class Documents {
 
   /** Takes from the native half what it still has, and decodes what is to be kept decoded. */
   #readAll() {
-    if (!this.#isNamed) this.#nameAll();
+    if (this.#places === null) this.#nameAll();
     if (this.#fresh === null) {
       this.#readMany(this.#values.keys());
       this.#native.forgetLoaded();
@@ -282,19 +290,17 @@ class Documents {
   }
 
   #nameAll() {
-    for (let first = 0; first < this.#loaded; first += IDS_PIECE) this.#name(first);
+    for (let first = 0; first < this.#loaded; first += IDS_PIECE) {
+      const ids = JSON.parse(this.#native.ids(first, IDS_PIECE));
+      for (let index = 0; index < ids.length; index += 1) this.#ids[first + index] = ids[index];
+    }
     this.#endNaming();
   }
 
   #endNaming() {
+    this.#places = new Places(this.#native.places());
+    // Not before: where the stack ends is for the caller to say.
     this.#native.forgetIds();
-    this.#isNamed = true;
-  }
-
-  /** Takes the ids of some loaded slots. */
-  #name(first) {
-    const ids = JSON.parse(this.#native.ids(first, IDS_PIECE));
-    for (let index = 0; index < ids.length; index += 1) this.#ids[first + index] = ids[index];
   }
 
   #readMany(slots) {

@@ -18,8 +18,6 @@ const { tellWatcher, warn, warnOfDamage } = require("./warnings.cjs");
 const LINES_MOST = 1 << 20;
 /** Characters that may wait for the thread before a write in `group` or `async` mode waits too. */
 const QUEUED_MOST = 16 << 20;
-/** Documents that are loaded between two looks at the clock. */
-const LOADED_AT_ONCE = 1 << 16;
 /** Operations that are kept for the next `tail`; with more of them, nobody asks. */
 const UNTOLD_MOST = 10_000;
 /** How long loading may keep the event loop at a time, in milliseconds. */
@@ -31,6 +29,16 @@ const SURELY_ACCEPTED = 512;
 const buffered = new Set();
 const DONE = Promise.resolve();
 const nextTurn = () => new Promise((resolve) => { setImmediate(resolve); });
+
+/** What a long piece of work awaits off and on: lets others have a turn after each slice. */
+function slices() {
+  let began = performance.now();
+  return async () => {
+    if (performance.now() - began <= SLICE) return;
+    await nextTurn();
+    began = performance.now();
+  };
+}
 
 class Store {
   /** The native half while the store is open, or being opened. */
@@ -280,7 +288,10 @@ class Store {
       isLooking = true;
       try {
         const operations = await this.tail();
-        if (operations.length > 0 && this.#watch === timer) callback(operations);
+        if (operations.length === 0) return;
+        if (this.#watch === timer) callback(operations);
+        // Who asks next is told, as if this watch had ended before it looked.
+        else this.#untold = operations.concat(this.#untold);
       } catch (error) {
         if (this.#watch === timer) tellWatcher(onError, error);
       } finally {
@@ -325,7 +336,7 @@ class Store {
     } catch (error) {
       throw migration?.thrown ? migration.thrown.error : error;
     }
-    await this.#load(options.decodeOnOpen === true);
+    await this.#load(options.decodeOnOpen === true && !this.#isMutable);
     this.#isOpen = true;
     if (this.#isBuffered) this.#flushAtExit();
   }
@@ -542,19 +553,14 @@ class Store {
   async #load(isToDecode = false) {
     const native = this.#native;
     const documents = new Documents(native, this.#isMutable);
-    let began = performance.now();
-    const pause = async () => {
-      if (performance.now() - began > SLICE) {
-        await nextTurn();
-        began = performance.now();
-      }
-    };
-    for (let left = native.countNext(); left > 0; left -= LOADED_AT_ONCE) {
-      documents.load(Math.min(left, LOADED_AT_ONCE));
-      await pause();
+    const count = native.countNext();
+    if (isToDecode) {
+      native.adopt();
+      await documents.decode(count, slices());
+    } else {
+      await documents.load(count, slices());
+      native.adopt();
     }
-    native.adopt();
-    if (isToDecode) await documents.decodeAll(pause);
     this.#documents = this.#visible = documents;
   }
 

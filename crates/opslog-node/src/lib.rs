@@ -11,6 +11,7 @@ mod load;
 mod memory;
 mod options;
 pub mod pieces;
+mod places;
 pub mod store;
 pub mod streams;
 mod worker;

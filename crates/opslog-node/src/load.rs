@@ -1,18 +1,17 @@
 //! All documents on their way to the event loop: which id has which place, and their text until it is asked for.
 //!
 //! Both are as they were when they were collected, whatever the store's thread does since: the event loop notes what has changed. Either is let go of
-//! once the event loop has it; of the ids their hashes stay.
+//! once the event loop has it.
 
 use std::collections::HashMap;
 use std::fmt::Write;
-use std::hash::BuildHasher;
 use std::sync::{Mutex, MutexGuard, PoisonError, mpsc};
 use std::thread;
 
-use hashbrown::{DefaultHashBuilder, HashTable};
 use opslog::{Error, Json, Result, Store};
 
 use crate::memory;
+use crate::places::Places;
 use crate::store::Opaque;
 
 /// A piece that is taken ends with the document that makes it this long.
@@ -34,7 +33,7 @@ struct Loaded {
     texts: Vec<Option<Json>>,
     /// Texts that came since, at places behind.
     added: HashMap<u32, Json>,
-    added_count: u32,
+    next_place: u32,
 }
 
 /// Ids by place, in insertion order, and places by id. A million ids in JavaScript would take twice the memory, and the event loop to make them.
@@ -43,9 +42,7 @@ struct Ids {
     /// One behind the other.
     text: String,
     ends: Vec<usize>,
-    are_here: bool,
-    places: HashTable<u32>,
-    hasher: DefaultHashBuilder,
+    places: Places,
 }
 
 impl Documents {
@@ -75,6 +72,7 @@ impl Documents {
             }
             Ok::<_, Error>(())
         })?;
+        loaded.next_place = place_of(loaded.texts.len());
         *lock(&self.next) = loaded;
         Ok(())
     }
@@ -90,31 +88,42 @@ impl Documents {
         *lock(&self.current) = next;
     }
 
-    /// The place of `id`, if it was loaded. Once ids are forgotten, the place of one that may be it, `nth` of several.
-    pub(crate) fn find(&self, id: &str, nth: usize) -> Option<u32> {
-        lock(&self.current).ids.find(id, nth)
+    /// The place of `id`, if it was loaded.
+    pub(crate) fn find(&self, id: &str) -> Option<u32> {
+        lock(&self.current).ids.find(id)
     }
 
     /// The ids that were loaded, a JSON array of at most `count`, beginning with that at `place`.
     pub(crate) fn ids(&self, place: usize, count: usize) -> String {
         let loaded = lock(&self.current);
-        let end = loaded.ids.ends.len().min(place.saturating_add(count));
-        let mut array = String::from("[");
-        for place in place..end {
-            if array.len() > 1 {
-                array.push(',');
-            }
-            quote(loaded.ids.at(place), &mut array);
-        }
-        array.push(']');
+        let mut array = String::new();
+        push_array(&mut array, loaded.ids.range(place, count), quote);
         array
+    }
+
+    /// The documents from `place` on as they were loaded, at most `count`, of long ones fewer, as `[[id…],[document…]]`. The `count` before are let go
+    /// of: the event loop has them, since it asks for the next ones.
+    pub(crate) fn piece(&self, place: usize, count: usize) -> String {
+        let mut loaded = lock(&self.current);
+        let before = place.saturating_sub(count)..place;
+        for text in loaded.texts.get_mut(before).unwrap_or_default() {
+            *text = None;
+        }
+        let texts = loaded.texts.iter().skip(place).take(count);
+        let texts = up_to_a_piece(texts.map(Option::as_ref));
+        let mut pair = String::from("[");
+        push_array(&mut pair, loaded.ids.range(place, texts.len()), quote);
+        pair.push(',');
+        push_array(&mut pair, texts, push_str);
+        pair.push(']');
+        pair
     }
 
     /// Adds a text and says its place.
     pub(crate) fn add(&self, text: Json) -> u32 {
         let mut loaded = lock(&self.current);
-        let place = place_of(loaded.ids.places.len()) + loaded.added_count;
-        loaded.added_count += 1;
+        let place = loaded.next_place;
+        loaded.next_place += 1;
         loaded.added.insert(place, text);
         place
     }
@@ -127,10 +136,7 @@ impl Documents {
     /// The document of `id` as it was loaded, as `[place, document]`; nothing when it was not loaded, or is let go of.
     pub(crate) fn loaded(&self, id: &str) -> Option<String> {
         let loaded = lock(&self.current);
-        if !loaded.ids.are_here {
-            return None;
-        }
-        let place = loaded.ids.find(id, 0)?;
+        let place = loaded.ids.find(id)?;
         let text = loaded.texts.get(place as usize)?.as_ref()?.as_str();
         let mut pair = String::with_capacity(text.len() + 16);
         let _ = write!(pair, "[{place},{text}]");
@@ -140,25 +146,9 @@ impl Documents {
     /// The texts at `places`, as a JSON array; of long ones only the first.
     pub(crate) fn texts(&self, places: &[u32]) -> String {
         let loaded = lock(&self.current);
-        let mut texts = Vec::with_capacity(places.len());
-        let mut bytes = 0;
-        for place in places {
-            if bytes >= PIECE_BYTES {
-                break;
-            }
-            let text = loaded.get(*place).map_or("null", Json::as_str);
-            bytes += text.len() + 1;
-            texts.push(text);
-        }
-        let mut array = String::with_capacity(bytes + 2);
-        array.push('[');
-        for text in texts {
-            if array.len() > 1 {
-                array.push(',');
-            }
-            array.push_str(text);
-        }
-        array.push(']');
+        let texts = up_to_a_piece(places.iter().map(|place| loaded.get(*place)));
+        let mut array = String::new();
+        push_array(&mut array, texts, push_str);
         array
     }
 
@@ -187,9 +177,14 @@ impl Documents {
         }
     }
 
-    /// Lets go of the ids, which the event loop has: from now on they are found by their hash alone.
+    /// The places of the ids.
+    pub(crate) fn places(&self) -> Places {
+        lock(&self.current).ids.places.clone()
+    }
+
+    /// Lets go of the ids and their places, which the event loop has.
     pub(crate) fn forget_ids(&self) {
-        lock(&self.current).ids.forget();
+        lock(&self.current).ids = Ids::default();
     }
 }
 
@@ -213,8 +208,7 @@ impl Ids {
     fn with_capacity(count: usize) -> Self {
         Self {
             ends: Vec::with_capacity(count),
-            places: HashTable::with_capacity(count),
-            are_here: true,
+            places: Places::with_capacity(count),
             ..Self::default()
         }
     }
@@ -224,34 +218,28 @@ impl Ids {
         let place = place_of(self.ends.len());
         self.text.push_str(id);
         self.ends.push(self.text.len());
-        let hash = self.hasher.hash_one(id);
-        let Self {
-            text,
-            ends,
-            places,
-            hasher,
-            ..
-        } = self;
-        places.insert_unique(hash, place, |place| {
-            hasher.hash_one(part(text, ends, *place as usize))
-        });
+        if !self.places.has_room(self.ends.len()) {
+            self.places = Places::with_capacity(self.ends.len() * 2);
+            for place in 0..self.ends.len() {
+                self.places
+                    .add(part(&self.text, &self.ends, place), place_of(place));
+            }
+            return;
+        }
+        self.places.add(id, place);
     }
 
     fn at(&self, place: usize) -> &str {
         part(&self.text, &self.ends, place)
     }
 
-    fn find(&self, id: &str, nth: usize) -> Option<u32> {
-        let hash = self.hasher.hash_one(id);
-        if !self.are_here {
-            return self.places.iter_hash(hash).nth(nth).copied();
-        }
-        let is_it = |place: &u32| self.at(*place as usize) == id;
-        self.places.find(hash, is_it).copied()
+    fn range(&self, first: usize, count: usize) -> impl Iterator<Item = &str> {
+        let end = self.ends.len().min(first.saturating_add(count));
+        (first..end).map(|place| self.at(place))
     }
 
-    fn forget(&mut self) {
-        (self.text, self.ends, self.are_here) = (String::new(), Vec::new(), false);
+    fn find(&self, id: &str) -> Option<u32> {
+        self.places.find(id, |place| self.at(place as usize) == id)
     }
 }
 
@@ -265,6 +253,39 @@ fn part<'a>(text: &'a str, ends: &[usize], place: usize) -> &'a str {
     let end = ends.get(place).copied().unwrap_or_default();
     text.get(start.copied().unwrap_or_default()..end)
         .unwrap_or_default()
+}
+
+/// The texts up to the one that makes a piece.
+fn up_to_a_piece<'a>(texts: impl Iterator<Item = Option<&'a Json>>) -> Vec<&'a str> {
+    let mut bytes = 0;
+    let texts = texts.map(|text| text.map_or("null", Json::as_str));
+    texts
+        .take_while(|text| {
+            let is_within = bytes < PIECE_BYTES;
+            bytes += text.len() + 1;
+            is_within
+        })
+        .collect()
+}
+
+/// Appends a JSON array.
+fn push_array<'a>(
+    out: &mut String,
+    items: impl IntoIterator<Item = &'a str>,
+    push: impl Fn(&str, &mut String),
+) {
+    out.push('[');
+    for (index, item) in items.into_iter().enumerate() {
+        if index > 0 {
+            out.push(',');
+        }
+        push(item, out);
+    }
+    out.push(']');
+}
+
+fn push_str(text: &str, out: &mut String) {
+    out.push_str(text);
 }
 
 /// A string as JSON text.

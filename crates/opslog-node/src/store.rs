@@ -15,6 +15,7 @@ use crate::failure::{argument, invalid, thrown};
 use crate::load::Documents;
 use crate::memory;
 use crate::options::Options;
+use crate::places::Places;
 use crate::streams::{NativeStream, operation_items, snapshot_items};
 use crate::worker::{Job, Jobs, Tell, Worker, array, tell_failed_open};
 
@@ -42,6 +43,17 @@ type ToldArguments = FnArgs<(
     Option<String>,
     bool,
 )>;
+
+/// The table that `lib/places.cjs` searches.
+#[napi(object, object_from_js = false)]
+pub struct PlacesTable {
+    /// Places plus one; 0 is free.
+    pub table: Uint32Array,
+    /// Where the hash begins.
+    pub seed: u32,
+    /// By what the hash multiplies.
+    pub factor: u32,
+}
 
 /// A store with its thread.
 #[napi]
@@ -111,10 +123,10 @@ impl NativeStore {
         self.documents.adopt();
     }
 
-    /// The place of a document that was loaded; -1 where there is none. After `forgetIds`, the place of one that may be it, `nth` of several.
+    /// The place of a document that was loaded; -1 where there is none, and for all after `forgetIds`.
     #[napi]
-    pub fn find(&self, id: String, nth: u32) -> i32 {
-        let place = self.documents.find(&id, nth as usize);
+    pub fn find(&self, id: String) -> i32 {
+        let place = self.documents.find(&id);
         place
             .and_then(|place| i32::try_from(place).ok())
             .unwrap_or(-1)
@@ -124,6 +136,12 @@ impl NativeStore {
     #[napi]
     pub fn ids<'e>(&self, env: &'e Env, place: u32, count: u32) -> napi::Result<JsString<'e>> {
         js_string(env, &self.documents.ids(place as usize, count as usize))
+    }
+
+    /// The documents that were loaded, `count` from `place` on or, of long ones, fewer: `[[id…],[document…]]`. Lets go of the `count` before.
+    #[napi]
+    pub fn piece<'e>(&self, env: &'e Env, place: u32, count: u32) -> napi::Result<JsString<'e>> {
+        js_string(env, &self.documents.piece(place as usize, count as usize))
     }
 
     /// The documents at `places`, as a JSON array; of long ones only the first.
@@ -152,7 +170,22 @@ impl NativeStore {
         text.map(|text| js_string(env, &text)).transpose()
     }
 
-    /// Lets go of the ids that were loaded: JavaScript has them.
+    /// The table of the places of the ids that were loaded.
+    #[napi]
+    pub fn places(&self) -> PlacesTable {
+        let Places {
+            table,
+            seed,
+            factor,
+        } = self.documents.places();
+        PlacesTable {
+            table: table.into(),
+            seed,
+            factor,
+        }
+    }
+
+    /// Lets go of the ids that were loaded, and of their places: JavaScript has both.
     #[napi]
     pub fn forget_ids(&self) {
         self.documents.forget_ids();
