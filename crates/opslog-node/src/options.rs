@@ -93,9 +93,8 @@ impl Options {
         if let Some(agent) = &self.agent_id {
             builder = builder.agent_id(agent);
         }
-        // The event loop has what was read, and the texts of the rest are kept for it. A write that was accepted before the store has seen it must not
-        // depend on what can be read.
-        if self.is_immediate() && !self.is_shared() {
+        // The event loop has what was read, and the texts of the rest are kept for it. Agents' registers need the documents in memory.
+        if !self.is_shared() {
             builder = builder.residency(Residency::ChangesOnly);
         }
         Ok(builder)

@@ -23,7 +23,7 @@ function snapshotOf(dir) {
   };
   const good = readFileSync(path);
   const damage = (text) => {
-    const bad = Buffer.from(good);
+    const bad = readFileSync(path);
     bad[bad.indexOf(text)] = 0x58;
     write(bad);
   };
@@ -62,13 +62,48 @@ for (const writeMode of ["group", "async"]) {
     await fill(store, 10);
     await store.compact();
     const snapshot = snapshotOf(store.dir);
-    snapshot.damage("text 5.");
+    for (const n of [4, 5, 6]) snapshot.damage(`text ${n}.`);
     await store.set("k5", { n: 55 });
+    await store.delete("k4");
+    await store.batch(() => {
+      store.set("k6", { n: 66 });
+      store.set("k7", { n: 77 });
+      store.set("new", { n: 1 });
+    });
+    await store.set("k5", { n: 56 });
     await store.flush();
+    const changes = store.getOps().map(({ op, id, prev, blind }) => [op, id, prev?.n ?? null, blind === true]);
+    assert.deepEqual(changes.slice(10), [
+      ["set", "k5", null, true], ["delete", "k4", null, true],
+      ["set", "k6", null, true], ["set", "k7", 7, false], ["set", "new", null, false], ["set", "k5", 55, false],
+    ]);
+    assert.equal(await store.undo(), true);
+    assert.deepEqual(store.get("k5"), { n: 55 });
+    assert.equal(await codeOf(() => store.undo()), "OPSLOG_CORRUPT");
+    assert.deepEqual([store.get("k6"), store.get("new")], [{ n: 66 }, { n: 1 }]);
+    assert.equal(await codeOf(() => store.compact()), "OPSLOG_CORRUPT");
+    const entries = store.entries();
+    await store.close();
+    assert.equal(await codeOf(() => store.open(store.dir)), "OPSLOG_CORRUPT");
+    snapshot.mend();
+    await store.open(store.dir);
+    assert.deepEqual(store.entries(), entries);
+    assert.deepEqual(entries.map(([, { n }]) => n), [0, 1, 2, 3, 55, 66, 77, 8, 9, 1]);
+  });
+
+  test(`checkpoints that fail keep nothing out in ${writeMode} mode`, async (context) => {
+    const store = await opened(context, { writeMode, checkpointThreshold: 5 });
+    await fill(store, 10);
     await store.compact();
+    const snapshot = snapshotOf(store.dir);
+    snapshot.damage("text 5.");
+    for (let n = 0; n < 30; n += 1) await store.set("k5", { n });
+    await store.flush();
+    assert.equal(store.stats().opsCount, 30);
+    snapshot.mend();
     await store.close();
     await store.open(store.dir);
-    assert.deepEqual(store.get("k5"), { n: 55 });
+    assert.deepEqual(store.get("k5"), { n: 29 });
   });
 }
 

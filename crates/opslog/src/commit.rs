@@ -48,6 +48,29 @@ pub(crate) enum Draft<T> {
     Delete(Substr),
 }
 
+/// What a document was before an operation.
+enum Before<T> {
+    Nothing,
+    Document(Stored<T>),
+    /// Something that storage has lost.
+    Unreadable,
+}
+
+impl<T> Before<T> {
+    fn document(&self) -> Option<&Stored<T>> {
+        match self {
+            Self::Document(document) => Some(document),
+            Self::Nothing | Self::Unreadable => None,
+        }
+    }
+}
+
+impl<T> From<Option<Stored<T>>> for Before<T> {
+    fn from(document: Option<Stored<T>>) -> Self {
+        document.map_or(Self::Nothing, Self::Document)
+    }
+}
+
 /// The drafts of a commit; that of one needs no allocation.
 pub(crate) type Drafts<T> = SmallVec<[Draft<T>; 1]>;
 
@@ -177,12 +200,16 @@ impl<T: Document> Engine<T> {
         let mut prev_text = Vec::new();
         for (index, (draft, before)) in (0_u32..).zip(drafts.iter().zip(&before)) {
             let batch = (count > 1).then_some(BatchMark { index, count });
-            let blind = before.is_none() && self.options.skip_load;
+            let blind = match before {
+                Before::Nothing => self.options.skip_load,
+                Before::Document(_) => false,
+                Before::Unreadable => true,
+            };
             let stamped = stamped.as_ref().and_then(|all| all.get(index as usize));
             let line = Line {
                 ts: &now,
                 draft,
-                before: before.as_ref(),
+                before: before.document(),
                 batch,
                 blind,
                 undo: !matches!(intent, Intent::Write),
@@ -215,7 +242,7 @@ impl<T: Document> Engine<T> {
         writer: &Writer<T>,
         drafts: &[Draft<T>],
         intent: &Intent,
-    ) -> Result<SmallVec<[Option<Stored<T>>; 1]>> {
+    ) -> Result<SmallVec<[Before<T>; 1]>> {
         let mut within: HashMap<&str, Option<&Stored<T>>> = match drafts.len() {
             0 | 1 => HashMap::new(),
             several => HashMap::with_capacity(several),
@@ -223,12 +250,13 @@ impl<T: Document> Engine<T> {
         let mut all = SmallVec::with_capacity(drafts.len());
         for draft in drafts {
             let before = match within.get(draft.id()) {
-                Some(known) => known.cloned(),
-                None => self.newest(writer, draft.id())?,
+                Some(known) => known.cloned().into(),
+                None => self.before(writer, draft.id(), intent)?,
             };
             // What an agent takes back may have gone meanwhile, by another agent's hand.
             let may_be_gone = matches!(intent, Intent::TakeBack(_));
-            if before.is_none() && !may_be_gone && matches!(draft, Draft::Delete(_)) {
+            let is_nothing = matches!(before, Before::Nothing);
+            if is_nothing && !may_be_gone && matches!(draft, Draft::Delete(_)) {
                 return Err(not_found(draft.id()));
             }
             if drafts.len() > 1 {
@@ -237,6 +265,22 @@ impl<T: Document> Engine<T> {
             all.push(before);
         }
         Ok(all)
+    }
+
+    /// What the document of `id` is, before a commit that may change it.
+    ///
+    /// In `Group` and `Async` mode a write is accepted whatever became of the document before it: callers may count on it before it is made.
+    fn before(&self, writer: &Writer<T>, id: &str, intent: &Intent) -> Result<Before<T>> {
+        let newest = self.newest(writer, id);
+        let is_accepted =
+            matches!(intent, Intent::Write) && !self.options.write_mode.is_immediate();
+        match newest {
+            Err(error) if is_accepted && self.is_stored(id)? => {
+                tracing::warn!(%error, id, "what the document was before this change cannot be read, and is not kept");
+                Ok(Before::Unreadable)
+            }
+            newest => newest.map(Before::from),
+        }
     }
 
     /// The newest document of `id`, commits that are not visible yet included.
@@ -252,7 +296,7 @@ impl<T: Document> Engine<T> {
         &self,
         writer: &mut Writer<T>,
         drafts: Drafts<T>,
-        before: &[Option<Stored<T>>],
+        before: &[Before<T>],
         first_seq: u64,
         at_once: bool,
     ) {
@@ -269,7 +313,7 @@ impl<T: Document> Engine<T> {
             let change = match draft {
                 Draft::Set(document) => Change::Set {
                     document,
-                    update: before.is_some(),
+                    update: !matches!(before, Before::Nothing),
                 },
                 Draft::Delete(id) => Change::Delete(id),
             };

@@ -34,7 +34,7 @@ pub struct Operation {
     pub data: Option<Json>,
     /// The whole document before it; `None` for a create (and where [`blind`](Self::blind) is true).
     pub prev: Option<Json>,
-    /// Whether it was written without loading the store, so that what was before is not known.
+    /// Whether what was before is not known: it was written without loading the store, or when the document before it could not be read.
     pub blind: bool,
     /// Whether it belongs to a commit that takes back an earlier one.
     pub undo: bool,

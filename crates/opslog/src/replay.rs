@@ -83,11 +83,7 @@ pub(crate) fn replay<T>(
     id: &str,
     data: Option<&str>,
 ) -> Result<()> {
-    let known = match state.lookup(id) {
-        Lookup::Here(_) => true,
-        Lookup::Absent => false,
-        Lookup::InBase(base) => base.contains(id)?,
-    };
+    let known = state.has(id)?;
     replay_known(state, kind, id, data, known);
     Ok(())
 }

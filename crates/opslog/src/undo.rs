@@ -3,6 +3,8 @@
 //! The newest commit in the active log is cut off it; the cost does not depend on the log's length. A commit that a checkpoint has sealed, or is
 //! about to seal, is taken back by appending its reverse, marked `undo`. Walking back, a marked commit and the one it took back cancel out.
 
+use std::sync::Arc;
+
 use arcstr::ArcStr;
 
 use crate::commit::{Draft, Drafts, Guard, Intent};
@@ -102,6 +104,9 @@ impl<T: Document> Engine<T> {
             let before =
                 previous_document(&op).map_err(|()| unreadable("its patch does not apply"))?;
             let certain = !op.blind || self.options.skip_load;
+            if !certain {
+                self.ensure_readable_below(&op.id)?;
+            }
             previous.push((op.kind, op.id.into_owned(), before, certain));
         }
         let Some(log) = writer.log.as_mut() else {
@@ -130,6 +135,12 @@ impl<T: Document> Engine<T> {
             self.reload_state(writer)?;
         }
         Ok(())
+    }
+
+    /// Fails when what a snapshot on storage has of `id` cannot be read.
+    fn ensure_readable_below(&self, id: &str) -> Result<()> {
+        let base = self.state().base().map(Arc::clone);
+        base.map_or(Ok(()), |base| base.contains(id).map(drop))
     }
 
     /// The operations that take `commit` back.
@@ -237,7 +248,7 @@ pub(crate) fn refuse_blind(op: &OpLine<'_>) -> Result<()> {
     Err(Error::new(
         ErrorKind::Conflict,
         format!(
-            "the last change of '{}' was made in skip_load mode, which does not know what was before; set the document instead",
+            "the last change of '{}' was made in skip_load mode, or when what was before could not be read; set the document instead",
             op.id
         ),
     ))

@@ -688,3 +688,102 @@ fn a_reader_that_moves_to_a_new_snapshot_keeps_the_order() {
         assert_eq!(told, 4, "before call {calls}");
     }
 }
+
+/// Writes `to` in the place of every `from` in the snapshot's file, which whoever has it open sees.
+fn overwrite(store: &Store, directory: &Path, from: &str, to: &str) {
+    let path = directory.join(store.manifest().unwrap().current_snapshot);
+    let text = std::fs::read_to_string(&path).unwrap().replace(from, to);
+    let mut file = std::fs::OpenOptions::new().write(true).open(path).unwrap();
+    std::io::Write::write_all(&mut file, text.as_bytes()).unwrap();
+}
+
+#[test]
+fn a_buffered_write_is_accepted_though_what_was_before_cannot_be_read() {
+    let ids = |store: &Store| -> Vec<(String, i64)> {
+        let entries = store.entries().unwrap().into_iter();
+        let n = |document: &Value| document["n"].as_i64().unwrap();
+        entries.map(|(id, document)| (id, n(&document))).collect()
+    };
+    let corrupt = |result: opslog::Result<()>| {
+        let error = result.expect_err("it cannot be read");
+        assert_eq!(error.kind(), ErrorKind::Corrupt, "{error}");
+    };
+    for residency in [ON_DEMAND, Residency::ChangesOnly] {
+        for mode in [WriteMode::group(), WriteMode::asynchronous()] {
+            for undo in [UndoMode::Truncate, UndoMode::Append] {
+                let directory = tempfile::tempdir().unwrap();
+                let builder = || {
+                    Store::builder()
+                        .residency(residency)
+                        .undo_mode(undo)
+                        .checkpoint_on_close(false)
+                        .os_buffered(true)
+                };
+                let open =
+                    |mode| -> Store { builder().write_mode(mode).open(directory.path()).unwrap() };
+                let store = open(mode);
+                fill(&store, 10);
+                store.compact().unwrap();
+                overwrite(&store, directory.path(), "some text", "xome text");
+
+                store.set("id-3", &json!({"n": 33})).unwrap();
+                store.delete("id-4").unwrap();
+                let batch = store.batch(|batch| {
+                    batch.set("id-5", &json!({"n": 55}))?;
+                    batch.set("id-5", &json!({"n": 56}))?;
+                    batch.delete("id-6")?;
+                    batch.set("new", &json!({"n": 1}))
+                });
+                batch.unwrap();
+                let answers = |store: &Store| {
+                    assert_eq!(store.count().unwrap(), 9);
+                    assert_eq!(store.get("id-3").unwrap().unwrap()["n"], 33);
+                    assert_eq!(store.get("id-5").unwrap().unwrap()["n"], 56);
+                    assert!(!store.has("id-4").unwrap() && !store.has("id-6").unwrap());
+                    for id in ["id-4", "id-6", "nobody"] {
+                        assert!(store.delete(id).unwrap_err().is_not_found());
+                    }
+                    corrupt(store.get("id-7").map(drop));
+                    corrupt(store.compact().map(drop));
+                    let blind: Vec<bool> = [("id-3", true), ("id-5", false), ("new", false)]
+                        .map(|(id, is_blind)| {
+                            let last = store.history(id).unwrap().pop().unwrap();
+                            last.blind == is_blind && (last.prev.is_none() || id == "id-5")
+                        })
+                        .to_vec();
+                    assert_eq!(blind, [true; 3]);
+                };
+                answers(&store);
+                let error = store.undo().unwrap_err();
+                let kind = match undo {
+                    UndoMode::Truncate => ErrorKind::Corrupt,
+                    _ => ErrorKind::Conflict,
+                };
+                assert_eq!(error.kind(), kind, "{error}");
+                answers(&store);
+                store.close().unwrap();
+
+                let store = open(WriteMode::Immediate);
+                answers(&store);
+                corrupt(store.set("id-7", &json!({})));
+                overwrite(&store, directory.path(), "xome text", "some text");
+                let kept = [0, 1, 2, 3, 5, 7, 8, 9].map(|n| {
+                    let n_now = [(3, 33), (5, 56)].into_iter().find(|(old, _)| *old == n);
+                    (format!("id-{n}"), n_now.map_or(n, |(_, now)| now))
+                });
+                let expected: Vec<_> = kept.into_iter().chain([("new".to_owned(), 1)]).collect();
+                assert_eq!(ids(&store), expected);
+                if undo == UndoMode::Truncate {
+                    assert!(store.undo().unwrap());
+                    let before: Vec<i64> = ids(&store).into_iter().map(|(_, n)| n).collect();
+                    assert_eq!(before, [0, 1, 2, 33, 5, 6, 7, 8, 9]);
+                }
+                store.compact().unwrap();
+                let after = ids(&store);
+                store.close().unwrap();
+                let store: Store = Store::builder().open(directory.path()).unwrap();
+                assert_eq!(ids(&store), after);
+            }
+        }
+    }
+}
