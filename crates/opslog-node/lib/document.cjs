@@ -52,9 +52,10 @@ function freezeMember(member) {
   if (typeof member === "object" && member !== null) freeze(member);
 }
 
-/** A write as the native half reads it: JSON text has no raw control characters. */
-function line(id, text) {
-  return text === null ? `${JSON.stringify(id)}\n` : `${JSON.stringify(id)}\t${text}\n`;
+/** A write as the native half reads it: JSON text has no raw control characters. What is accepted already says when there was no document. */
+function line(id, text, existed = true) {
+  if (text === null) return `${JSON.stringify(id)}\n`;
+  return `${existed ? "" : "+"}${JSON.stringify(id)}\t${text}\n`;
 }
 
 module.exports = { checkId, encode, freeze, line };

@@ -395,9 +395,10 @@ class Store {
 
   #writeBuffered(id, text) {
     if (this.#failure !== null) throw this.#takeFailure();
-    if (text === null && !this.#documents.has(id)) throw notFound(id);
+    const existed = this.#documents.has(id);
+    if (text === null && !existed) throw notFound(id);
     if (text !== null) checkLong(id, text);
-    this.#queueLine(id, text);
+    this.#queueLine(id, text, existed);
     this.#show(id, text);
     this.#opsAhead += 1;
     this.#unflushed += 1;
@@ -454,9 +455,9 @@ class Store {
     process.on("exit", () => { for (const store of buffered) Store.#atExit(store.deref()); });
   }
 
-  #queueLine(id, text) {
+  #queueLine(id, text, existed) {
     if (this.#lines === "") queueMicrotask(() => this.#handOver());
-    this.#lines += line(id, text);
+    this.#lines += line(id, text, existed);
     if (this.#lines.length > LINES_MOST) this.#handOver();
   }
 
@@ -591,7 +592,8 @@ class Store {
 
   /**
    * Shows documents that changed on the thread: id -> place, or null when it is gone. Where agents write, or a delete is undone, a document's place in the
-   * order depends on more than is known here; then those from the first on that is not where it was are put in their order.
+   * order depends on more than is known here; then those from the first on that is not where it was are put in their order. Where that cannot be read
+   * they come last.
    */
   async #apply(changed, mayMove) {
     const present = [...changed.keys()].filter((id) => changed.get(id) !== null);
@@ -599,9 +601,14 @@ class Store {
     if (mayMove ? present.length > 0 : present.some((id) => !this.#documents.has(id))) {
       const isGone = (id) => changed.get(id) === null;
       const places = present.map((id) => [id, this.#documents.before(id, isGone)]);
-      order = await this.#send((native) => native.order(JSON.stringify(places)));
+      try {
+        order = await this.#send((native) => native.order(JSON.stringify(places)));
+        if (order === null) return await this.#reload();
+      } catch (error) {
+        warn(error);
+        order = [];
+      }
     }
-    if (order === null) return this.#reload();
     for (const [id, place] of changed) this.#show(id, place);
     return this.#documents.putLast(order);
   }

@@ -88,13 +88,15 @@ impl NativeStore {
             Arc::clone(&native.store),
         );
         let run = move || {
-            match open(&directory, &options, migrate) {
+            // A store whose documents cannot be read is closed before that is told: the directory is free then.
+            let opened = open(&directory, &options, migrate);
+            let opened = opened.and_then(|opened| documents.load(&opened).map(|()| opened));
+            match opened {
                 Ok(opened) => {
                     let mut worker = Worker::new(opened.clone(), documents, &options, tell);
                     *lock(&store) = Some(opened);
-                    if worker.begin() {
-                        worker.work(&jobs);
-                    }
+                    worker.begin();
+                    worker.work(&jobs);
                 }
                 Err(error) => tell_failed_open(&tell, &error),
             }

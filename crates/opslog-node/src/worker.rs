@@ -176,12 +176,9 @@ impl Worker {
         }
     }
 
-    /// Loads the documents and tells how the open ended.
-    pub(crate) fn begin(&mut self) -> bool {
-        let result = self.documents.load(&self.store);
-        let is_open = result.is_ok();
-        self.tell_one(result.map(|()| Some(self.left_out())));
-        is_open
+    /// Tells that the store is open.
+    pub(crate) fn begin(&mut self) {
+        self.tell_one(Ok(Some(self.left_out())));
     }
 
     /// The parts of logs that were left out, as a JSON array.
@@ -247,7 +244,10 @@ impl Worker {
         let results = if self.is_immediate {
             self.store.write_each(writes)
         } else {
-            writes.map(|write| self.write_buffered(write)).collect()
+            let accepted = lines.iter().map(|line| (line.as_write(), line.existed));
+            accepted
+                .map(|(write, existed)| self.write_accepted(write, existed))
+                .collect()
         };
         let failures: Vec<(usize, Failure)> = results
             .iter()
@@ -258,11 +258,8 @@ impl Worker {
     }
 
     /// A write that the event loop has accepted and shows already. A failed flush, which the store tells to its next caller, must not keep it out.
-    fn write_buffered(&self, write: Write<'_>) -> Result<()> {
-        let attempt = || match write {
-            Write::Set { id, json } => self.store.set_json(id, json),
-            Write::Delete { id } => self.store.delete(id),
-        };
+    fn write_accepted(&self, write: Write<'_>, existed: bool) -> Result<()> {
+        let attempt = || self.store.write_accepted(write, existed);
         let first = attempt();
         match &first {
             Err(error) if error.kind() == ErrorKind::Unavailable => {
@@ -463,6 +460,8 @@ pub(crate) fn tell_failed_open(tell: &Tell, error: &Error) {
 struct Line<'a> {
     id: Cow<'a, str>,
     document: Option<&'a str>,
+    /// Whether there was a document, as far as the event loop knows.
+    existed: bool,
 }
 
 impl Line<'_> {
@@ -474,12 +473,15 @@ impl Line<'_> {
     }
 }
 
-/// Lines of `"id"<tab>{…}` for a set and `"id"` for a delete. JSON text as JavaScript writes it has no raw control character.
+/// Lines of `"id"<tab>{…}` for a set, with `+` before it when there was no document, and of `"id"` for a delete. JSON text as JavaScript writes it has no raw control character.
 fn parse(lines: &str) -> Result<Vec<Line<'_>>> {
     lines.lines().map(parse_line).collect()
 }
 
 fn parse_line(line: &str) -> Result<Line<'_>> {
+    let rest = line.strip_prefix('+');
+    let existed = rest.is_none();
+    let line = rest.unwrap_or(line);
     let (id, document) = match line.split_once('\t') {
         Some((id, document)) => (id, Some(document)),
         None => (line, None),
@@ -491,7 +493,11 @@ fn parse_line(line: &str) -> Result<Line<'_>> {
         Some(plain) => Cow::Borrowed(plain),
         None => Cow::Owned(argument(id)?),
     };
-    Ok(Line { id, document })
+    Ok(Line {
+        id,
+        document,
+        existed,
+    })
 }
 
 fn tail_answer(operations: &str, rewound: bool, changed: &str) -> String {

@@ -3,7 +3,7 @@
 //! An index beside the snapshot (`docs/format.md` §3a) says where each document's line is: a lookup is one small read of it and one of the
 //! line. Lines read lately are kept within a budget. `load` opens a base, the state lies on it.
 //!
-//! Invariant: no answer rests on the index alone, but for the one that there is a document which cannot be read. A line counts only where its checksum holds and it has the id that was asked for; a part of the
+//! Invariant: no answer rests on the index alone. A line counts only where its checksum holds and it has the id that was asked for; a part of the
 //! index that is damaged is noticed by its own checksum, and then the index is built anew, in memory. Reading all documents checks the
 //! snapshot's checksum (of one of the reference, that which it had when it was opened), so a checkpoint never gives damage a new one.
 
@@ -138,11 +138,6 @@ impl Base {
     /// Whether `id` has a document here.
     pub(crate) fn contains(&self, id: &str) -> Result<bool> {
         Ok(self.line(id)?.is_some())
-    }
-
-    /// Whether the index has an entry for `id`, or for one with its hash.
-    pub(crate) fn has_entry(&self, id: &str) -> Result<bool> {
-        Ok(!self.find((self.hash)(id))?.is_empty())
     }
 
     /// The document of `id`.

@@ -105,11 +105,7 @@ impl<T: Document> Batch<'_, T> {
     /// # Ok::<(), opslog::Error>(())
     /// ```
     pub fn delete(&mut self, id: &str) -> Result<()> {
-        let is_there = match self.newest.get(id) {
-            Some(document) => document.is_some(),
-            None => self.engine.is_stored(id)?,
-        };
-        if !is_there {
+        if self.newest(id)?.is_none() {
             return Err(not_found(id));
         }
         let id = Substr::from(ArcStr::from(id));

@@ -39,7 +39,7 @@ mod queue;
 mod stamp;
 
 use line::Line;
-use queue::poisoned;
+use queue::{SYNC_FAILED, poisoned};
 use stamp::{stage_stamped, stamp_drafts};
 
 /// A set or delete on its way into a commit.
@@ -103,21 +103,21 @@ pub(crate) type Guard<'e, T> = MutexGuard<'e, Writer<T>>;
 impl<T: Document> Engine<T> {
     /// Sets one document.
     pub(crate) fn set(&self, id: &str, document: &T) -> Result<()> {
-        self.commit_one(Draft::Set(document::encode(id, document)?))
+        self.commit_one(Draft::Set(document::encode(id, document)?), &Intent::Write)
     }
 
     /// Sets one document given as JSON text.
     pub(crate) fn set_json(&self, id: &str, text: &str) -> Result<()> {
-        self.commit_one(Draft::Set(document::encode_text(id, text)?))
+        self.commit_one(Draft::Set(document::encode_text(id, text)?), &Intent::Write)
     }
 
     pub(crate) fn delete(&self, id: &str) -> Result<()> {
-        self.commit_one(Draft::Delete(ArcStr::from(id).into()))
+        self.commit_one(Draft::Delete(ArcStr::from(id).into()), &Intent::Write)
     }
 
-    pub(crate) fn commit_one(&self, draft: Draft<T>) -> Result<()> {
+    pub(crate) fn commit_one(&self, draft: Draft<T>, intent: &Intent) -> Result<()> {
         let writer = self.writer()?;
-        self.commit(writer, smallvec![draft], &Intent::Write)
+        self.commit(writer, smallvec![draft], intent)
     }
 
     /// Commits `drafts` as one: all or nothing, in memory, on storage, and after a crash. Returns when the write mode's promise holds.
@@ -212,7 +212,7 @@ impl<T: Document> Engine<T> {
                 before: before.document(),
                 batch,
                 blind,
-                undo: !matches!(intent, Intent::Write),
+                undo: !intent.is_write(),
                 agent: self.agent.as_deref().zip(stamped),
             };
             line.encode(group, first_seq + u64::from(index), &mut prev_text);
@@ -268,18 +268,17 @@ impl<T: Document> Engine<T> {
     }
 
     /// What the document of `id` is, before a commit that may change it.
-    ///
-    /// In `Group` and `Async` mode a write is accepted whatever became of the document before it: callers may count on it before it is made.
     fn before(&self, writer: &Writer<T>, id: &str, intent: &Intent) -> Result<Before<T>> {
-        let newest = self.newest(writer, id);
-        let is_accepted =
-            matches!(intent, Intent::Write) && !self.options.write_mode.is_immediate();
-        match newest {
-            Err(error) if is_accepted && self.is_stored(id)? => {
-                tracing::warn!(%error, id, "what the document was before this change cannot be read, and is not kept");
-                Ok(Before::Unreadable)
+        match (self.newest(writer, id), intent) {
+            (Err(error), Intent::Accepted { existed }) => {
+                tracing::warn!(%error, id, "what was before this change cannot be read, and is not kept");
+                Ok(if *existed {
+                    Before::Unreadable
+                } else {
+                    Before::Nothing
+                })
             }
-            newest => newest.map(Before::from),
+            (newest, _) => newest.map(Before::from),
         }
     }
 
@@ -329,10 +328,20 @@ impl<T: Document> Engine<T> {
 /// Why a commit is made.
 pub(crate) enum Intent {
     Write,
+    /// It is accepted already, whatever can be read: the caller knows whether there was a document.
+    Accepted {
+        existed: bool,
+    },
     /// It takes back an earlier one, as a new commit like any other.
     Undo,
     /// It takes back an earlier one of this agent: of each operation, what it does.
     TakeBack(Vec<TakenBack>),
+}
+
+impl Intent {
+    fn is_write(&self) -> bool {
+        matches!(self, Self::Write | Self::Accepted { .. })
+    }
 }
 
 /// What taking back an operation comes to.
@@ -347,7 +356,12 @@ pub(crate) enum TakenBack {
 impl<T> Writer<T> {
     /// Nothing is written any more, since what is on storage is unknown.
     pub(crate) fn poison(&mut self, cause: &Error) -> Error {
-        let poison = poisoned(cause);
+        self.poison_since(SYNC_FAILED, cause)
+    }
+
+    /// Nothing is written any more, for the reason `why`.
+    pub(crate) fn poison_since(&mut self, why: &str, cause: &Error) -> Error {
+        let poison = poisoned(why, cause);
         self.poison = Some(poison.clone());
         poison
     }

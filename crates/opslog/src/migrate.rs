@@ -119,9 +119,15 @@ impl<T: Document> Engine<T> {
 
     /// Reads the documents anew from the storage. The writer must be quiet.
     pub(crate) fn reload_state(&self, _writer: &mut Guard<'_, T>) -> Result<()> {
-        let loaded = load_all(&self.options, &*self.backend, (*self.manifest()).clone())?;
-        *self.state_mut() = loaded.state;
+        let state = self.load_state()?;
+        *self.state_mut() = state;
         Ok(())
+    }
+
+    /// The documents as the storage has them.
+    pub(crate) fn load_state(&self) -> Result<State<T>> {
+        load_all(&self.options, &*self.backend, (*self.manifest()).clone())
+            .map(|loaded| loaded.state)
     }
 }
 

@@ -18,9 +18,6 @@ type Failure = Box<dyn std::error::Error + Send + Sync>;
 ///
 /// What was lost is always the newest: the surviving operations are a prefix, and no batch is cut.
 ///
-/// With documents on storage ([`Residency`]) a write looks for the document before it. Where that cannot be read, `Immediate` mode refuses the write; the
-/// others accept it, as [`blind`](crate::Operation::blind).
-///
 /// ```
 /// use std::time::Duration;
 /// use opslog::{MemoryBackend, Store, WriteMode};

@@ -48,11 +48,6 @@ impl<T: Document> Engine<T> {
         base.contains(id)
     }
 
-    /// Whether `id` has a visible document, be it one that cannot be read.
-    pub(crate) fn is_stored(&self, id: &str) -> Result<bool> {
-        self.state().has(id)
-    }
-
     /// The visible document of `id`. Where it is on storage it is read without the state's lock.
     pub(crate) fn stored(&self, id: &str) -> Result<Option<Stored<T>>> {
         let base = {

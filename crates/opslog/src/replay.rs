@@ -83,7 +83,11 @@ pub(crate) fn replay<T>(
     id: &str,
     data: Option<&str>,
 ) -> Result<()> {
-    let known = state.has(id)?;
+    let known = match state.lookup(id) {
+        Lookup::Here(_) => true,
+        Lookup::Absent => false,
+        Lookup::InBase(base) => base.contains(id)?,
+    };
     replay_known(state, kind, id, data, known);
     Ok(())
 }

@@ -188,15 +188,6 @@ impl<T> State<T> {
         }
     }
 
-    /// Whether `id` has a document, be it one of the base that cannot be read.
-    pub(crate) fn has(&self, id: &str) -> Result<bool> {
-        match self.lookup(id) {
-            Lookup::Here(_) => Ok(true),
-            Lookup::Absent => Ok(false),
-            Lookup::InBase(base) => base.contains(id).or_else(|_| base.has_entry(id)),
-        }
-    }
-
     fn find(&self, id: &str) -> Option<u32> {
         self.find_hashed(self.hasher.hash(id), id)
     }

@@ -269,6 +269,26 @@ impl<T: Document> Store<T> {
         self.engine.write_each(writes)
     }
 
+    /// One write whose caller knows whether its document `existed` before, and has told others already that the write is accepted. Where documents stay on
+    /// storage ([`Residency`](crate::Residency)), the other calls refuse a write when the document before it cannot be read. This one makes it; the
+    /// operation then has no `prev`, and is [`blind`](crate::Operation::blind) if there was one.
+    ///
+    /// # Errors
+    ///
+    /// Otherwise as for [`set_json`](Self::set_json) and [`delete`](Self::delete).
+    ///
+    /// ```
+    /// use opslog::Write;
+    /// # let store: opslog::Store = opslog::Store::in_memory()?;
+    /// store.write_accepted(Write::Set { id: "a", json: "{}" }, false)?;
+    /// store.write_accepted(Write::Delete { id: "a" }, true)?;
+    /// assert_eq!(store.count()?, 0);
+    /// # Ok::<(), opslog::Error>(())
+    /// ```
+    pub fn write_accepted(&self, write: Write<'_>, existed: bool) -> Result<()> {
+        self.engine.write_accepted(write, existed)
+    }
+
     /// All documents, in insertion order.
     ///
     /// # Errors

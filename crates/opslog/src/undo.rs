@@ -3,8 +3,6 @@
 //! The newest commit in the active log is cut off it; the cost does not depend on the log's length. A commit that a checkpoint has sealed, or is
 //! about to seal, is taken back by appending its reverse, marked `undo`. Walking back, a marked commit and the one it took back cancel out.
 
-use std::sync::Arc;
-
 use arcstr::ArcStr;
 
 use crate::commit::{Draft, Drafts, Guard, Intent};
@@ -104,10 +102,11 @@ impl<T: Document> Engine<T> {
             let before =
                 previous_document(&op).map_err(|()| unreadable("its patch does not apply"))?;
             let certain = !op.blind || self.options.skip_load;
-            if !certain {
-                self.ensure_readable_below(&op.id)?;
-            }
             previous.push((op.kind, op.id.into_owned(), before, certain));
+        }
+        if previous.iter().any(|(.., certain)| !certain) {
+            // What cannot be loaded now could not be afterwards.
+            drop(self.load_state()?);
         }
         let Some(log) = writer.log.as_mut() else {
             return Err(Error::new(
@@ -132,15 +131,11 @@ impl<T: Document> Engine<T> {
         };
         if !restored && !self.options.skip_load {
             // A log of the reference, or one written blindly, does not always say what was before.
-            self.reload_state(writer)?;
+            let why = "the last commit was taken back, but what is left could not be read";
+            self.reload_state(writer)
+                .map_err(|error| writer.poison_since(why, &error))?;
         }
         Ok(())
-    }
-
-    /// Fails when what a snapshot on storage has of `id` cannot be read.
-    fn ensure_readable_below(&self, id: &str) -> Result<()> {
-        let base = self.state().base().map(Arc::clone);
-        base.map_or(Ok(()), |base| base.contains(id).map(drop))
     }
 
     /// The operations that take `commit` back.

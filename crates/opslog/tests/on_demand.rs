@@ -3,6 +3,7 @@
 #![allow(
     clippy::unwrap_used,
     clippy::disallowed_macros,
+    clippy::disallowed_methods,
     reason = "a test that cannot go on fails where it stands, and says its seed"
 )]
 
@@ -11,7 +12,7 @@ use std::path::Path;
 use opslog::backend::Backend;
 use opslog::{
     CheckpointMode, ErrorKind, FsBackend, MemoryBackend, Residency, Store, StoreBuilder, UndoMode,
-    WriteMode,
+    Write, WriteMode,
 };
 use serde_json::{Value, json};
 
@@ -697,93 +698,132 @@ fn overwrite(store: &Store, directory: &Path, from: &str, to: &str) {
     std::io::Write::write_all(&mut file, text.as_bytes()).unwrap();
 }
 
+/// All ids, and a number of each document.
+fn numbers(store: &Store) -> Vec<(String, i64)> {
+    let entries = store.entries().unwrap().into_iter();
+    let n = |document: &Value| document["n"].as_i64().unwrap();
+    entries.map(|(id, document)| (id, n(&document))).collect()
+}
+
+fn assert_corrupt<V: std::fmt::Debug>(result: opslog::Result<V>) {
+    let error = result.expect_err("it cannot be read");
+    assert_eq!(error.kind(), ErrorKind::Corrupt, "{error}");
+}
+
 #[test]
-fn a_buffered_write_is_accepted_though_what_was_before_cannot_be_read() {
-    let ids = |store: &Store| -> Vec<(String, i64)> {
-        let entries = store.entries().unwrap().into_iter();
-        let n = |document: &Value| document["n"].as_i64().unwrap();
-        entries.map(|(id, document)| (id, n(&document))).collect()
-    };
-    let corrupt = |result: opslog::Result<()>| {
-        let error = result.expect_err("it cannot be read");
-        assert_eq!(error.kind(), ErrorKind::Corrupt, "{error}");
-    };
-    for residency in [ON_DEMAND, Residency::ChangesOnly] {
-        for mode in [WriteMode::group(), WriteMode::asynchronous()] {
-            for undo in [UndoMode::Truncate, UndoMode::Append] {
-                let directory = tempfile::tempdir().unwrap();
-                let builder = || {
-                    Store::builder()
-                        .residency(residency)
-                        .undo_mode(undo)
-                        .checkpoint_on_close(false)
-                        .os_buffered(true)
-                };
-                let open =
-                    |mode| -> Store { builder().write_mode(mode).open(directory.path()).unwrap() };
-                let store = open(mode);
-                fill(&store, 10);
-                store.compact().unwrap();
-                overwrite(&store, directory.path(), "some text", "xome text");
+fn what_is_accepted_already_is_written_though_what_was_before_cannot_be_read() {
+    let set = |id, json| Write::Set { id, json };
+    let modes = [
+        WriteMode::Immediate,
+        WriteMode::group(),
+        WriteMode::asynchronous(),
+    ];
+    for (residency, mode, undo) in [ON_DEMAND, Residency::ChangesOnly]
+        .into_iter()
+        .flat_map(|residency| modes.map(|mode| (residency, mode)))
+        .flat_map(|(r, m)| [UndoMode::Truncate, UndoMode::Append].map(|undo| (r, m, undo)))
+    {
+        let directory = tempfile::tempdir().unwrap();
+        let open = || -> Store {
+            Store::builder()
+                .residency(residency)
+                .write_mode(mode)
+                .undo_mode(undo)
+                .checkpoint_on_close(false)
+                .os_buffered(true)
+                .open(directory.path())
+                .unwrap()
+        };
+        let store = open();
+        fill(&store, 10);
+        store.compact().unwrap();
+        let index = index_names(&FsBackend::new(directory.path())).remove(0);
+        let index = directory.path().join(index);
+        let sound = std::fs::read(&index).unwrap();
+        overwrite(&store, directory.path(), "some text", "xome text");
+        // Neither says the index whether there is a document, nor can it be built anew.
+        std::fs::write(&index, vec![b'x'; sound.len()]).unwrap();
 
-                store.set("id-3", &json!({"n": 33})).unwrap();
-                store.delete("id-4").unwrap();
-                let batch = store.batch(|batch| {
-                    batch.set("id-5", &json!({"n": 55}))?;
-                    batch.set("id-5", &json!({"n": 56}))?;
-                    batch.delete("id-6")?;
-                    batch.set("new", &json!({"n": 1}))
-                });
-                batch.unwrap();
-                let answers = |store: &Store| {
-                    assert_eq!(store.count().unwrap(), 9);
-                    assert_eq!(store.get("id-3").unwrap().unwrap()["n"], 33);
-                    assert_eq!(store.get("id-5").unwrap().unwrap()["n"], 56);
-                    assert!(!store.has("id-4").unwrap() && !store.has("id-6").unwrap());
-                    for id in ["id-4", "id-6", "nobody"] {
-                        assert!(store.delete(id).unwrap_err().is_not_found());
-                    }
-                    corrupt(store.get("id-7").map(drop));
-                    corrupt(store.compact().map(drop));
-                    let blind: Vec<bool> = [("id-3", true), ("id-5", false), ("new", false)]
-                        .map(|(id, is_blind)| {
-                            let last = store.history(id).unwrap().pop().unwrap();
-                            last.blind == is_blind && (last.prev.is_none() || id == "id-5")
-                        })
-                        .to_vec();
-                    assert_eq!(blind, [true; 3]);
-                };
-                answers(&store);
-                let error = store.undo().unwrap_err();
-                let kind = match undo {
-                    UndoMode::Truncate => ErrorKind::Corrupt,
-                    _ => ErrorKind::Conflict,
-                };
-                assert_eq!(error.kind(), kind, "{error}");
-                answers(&store);
-                store.close().unwrap();
+        assert_corrupt(store.set("id-3", &json!({"n": 33})));
+        assert_corrupt(store.delete("id-4"));
+        assert_corrupt(store.batch(|batch| batch.set("id-5", &json!({"n": 55}))));
+        let accept = |write, existed| store.write_accepted(write, existed).unwrap();
+        accept(set("id-3", r#"{"n":33}"#), true);
+        accept(Write::Delete { id: "id-4" }, true);
+        accept(set("id-5", r#"{"n":55}"#), true);
+        accept(set("id-5", r#"{"n":56}"#), true);
+        accept(set("new", r#"{"n":1}"#), false);
+        store.flush().unwrap();
 
-                let store = open(WriteMode::Immediate);
-                answers(&store);
-                corrupt(store.set("id-7", &json!({})));
-                overwrite(&store, directory.path(), "xome text", "some text");
-                let kept = [0, 1, 2, 3, 5, 7, 8, 9].map(|n| {
-                    let n_now = [(3, 33), (5, 56)].into_iter().find(|(old, _)| *old == n);
-                    (format!("id-{n}"), n_now.map_or(n, |(_, now)| now))
-                });
-                let expected: Vec<_> = kept.into_iter().chain([("new".to_owned(), 1)]).collect();
-                assert_eq!(ids(&store), expected);
-                if undo == UndoMode::Truncate {
-                    assert!(store.undo().unwrap());
-                    let before: Vec<i64> = ids(&store).into_iter().map(|(_, n)| n).collect();
-                    assert_eq!(before, [0, 1, 2, 33, 5, 6, 7, 8, 9]);
-                }
-                store.compact().unwrap();
-                let after = ids(&store);
-                store.close().unwrap();
-                let store: Store = Store::builder().open(directory.path()).unwrap();
-                assert_eq!(ids(&store), after);
-            }
-        }
+        assert_eq!(store.count().unwrap(), 10);
+        assert_eq!(store.get("id-3").unwrap().unwrap()["n"], 33);
+        assert!(!store.has("id-4").unwrap() && store.has("new").unwrap());
+        assert_corrupt(store.get("id-7"));
+        assert_corrupt(store.compact());
+        let operations = store.ops(opslog::Since::Start).unwrap().split_off(10);
+        let blind: Vec<bool> = operations.iter().map(|operation| operation.blind).collect();
+        assert_eq!(blind, [true, true, true, false, false]);
+        let known: Vec<bool> = operations.iter().map(|op| op.prev.is_some()).collect();
+        assert_eq!(known, [false, false, false, true, false]);
+        assert!(store.undo().unwrap(), "of the new one");
+        assert!(store.undo().unwrap(), "of the second set");
+        let kind = match undo {
+            UndoMode::Truncate => ErrorKind::Corrupt,
+            _ => ErrorKind::Conflict,
+        };
+        assert_eq!(store.undo().unwrap_err().kind(), kind);
+        assert_eq!(store.get("id-5").unwrap().unwrap()["n"], 55);
+        assert_eq!(store.count().unwrap(), 9);
+        let kept = || [0, 1, 2, 3, 5, 6, 7, 8, 9].map(|n| format!("id-{n}"));
+        let expected: Vec<_> = kept()
+            .into_iter()
+            .zip([0, 1, 2, 33, 55, 6, 7, 8, 9])
+            .collect();
+        overwrite(&store, directory.path(), "xome text", "some text");
+        assert_eq!(numbers(&store), expected);
+        store.close().unwrap();
+
+        std::fs::write(&index, sound).unwrap();
+        let store = open();
+        assert_eq!(numbers(&store), expected);
+        store.compact().unwrap();
+        assert_eq!(numbers(&store), expected);
+        store.close().unwrap();
+        let store: Store = Store::builder().open(directory.path()).unwrap();
+        assert_eq!(numbers(&store), expected);
     }
+}
+
+#[test]
+fn an_undo_that_could_not_say_what_was_before_changes_nothing() {
+    let directory = tempfile::tempdir().unwrap();
+    let open = || -> Store {
+        Store::builder()
+            .residency(Residency::ChangesOnly)
+            .checkpoint_on_close(false)
+            .open(directory.path())
+            .unwrap()
+    };
+    let store = open();
+    fill(&store, 10);
+    store.compact().unwrap();
+    overwrite(&store, directory.path(), "some text", "xome text");
+    let json = r#"{"n":33}"#;
+    store
+        .write_accepted(Write::Set { id: "id-3", json }, true)
+        .unwrap();
+    overwrite(&store, directory.path(), "xome text", "some text");
+    let snapshot = directory
+        .path()
+        .join(store.manifest().unwrap().current_snapshot);
+    let away = directory.path().join("away");
+    std::fs::rename(&snapshot, &away).unwrap();
+    assert!(store.undo().is_err());
+    assert_eq!(store.get("id-3").unwrap().unwrap()["n"], 33);
+    assert_eq!(store.history("id-3").unwrap().len(), 2);
+    std::fs::rename(&away, &snapshot).unwrap();
+    assert!(store.undo().unwrap());
+    assert_eq!(store.get("id-3").unwrap().unwrap()["n"], 3);
+    store.close().unwrap();
+    assert_eq!(open().get("id-3").unwrap().unwrap()["n"], 3);
 }

@@ -280,3 +280,39 @@ fn of_agents_too_a_migrated_text_is_not_replaced_by_the_one_before() {
     );
     assert_eq!(content(&backend)[0], truth);
 }
+
+/// An operation that does not know what was before it is not the first one of a document that came back.
+#[test]
+fn what_was_written_blindly_and_archived_stays_in_the_archive() {
+    for skip_load in [false, true] {
+        let backend = MemoryBackend::new();
+        let store = open(&backend);
+        for n in 0..6 {
+            let text = json!({"word": format!("word{n}")});
+            store.set(&format!("id{n}"), &text).unwrap();
+        }
+        store.compact().unwrap();
+        store.close().unwrap();
+        let builder = Store::builder().skip_load(skip_load);
+        let builder = builder.checkpoint_on_close(false);
+        let store: Store = builder.open_backend(backend.clone()).unwrap();
+        store.set("id1", &json!({"word": "word1"})).unwrap();
+        store.close().unwrap();
+        let store = open(&backend);
+        let last = store.history("id1").unwrap().pop().unwrap();
+        assert_eq!(last.blind, skip_load);
+        store
+            .archive(|_: &_, id: &str| id == "id1", Some("old"))
+            .unwrap();
+        store.set("id5", &json!({"word": "new"})).unwrap();
+        store.compact().unwrap();
+        store.close().unwrap();
+        let snapshot = name(&backend, "snapshots/", ".jsonl");
+        damage(&backend, &snapshot, "word0", "wxrd0");
+        repair(&backend);
+        let [documents, archived] = content(&backend);
+        let ids: Vec<&String> = documents.keys().collect();
+        assert_eq!(ids, ["id0", "id2", "id3", "id4", "id5"]);
+        assert_eq!(archived.keys().collect::<Vec<_>>(), ["id1"]);
+    }
+}

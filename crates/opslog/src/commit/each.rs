@@ -50,7 +50,7 @@ impl<T: Document> Engine<T> {
                 if immediate {
                     self.begin(draft).map(Some)
                 } else {
-                    self.commit_one(draft).map(|()| None)
+                    self.commit_one(draft, &Intent::Write).map(|()| None)
                 }
             })
             .collect();
@@ -66,6 +66,11 @@ impl<T: Document> Engine<T> {
             .into_iter()
             .map(|begun| begun?.map_or(Ok(()), outcome))
             .collect()
+    }
+
+    /// Commits a write that the caller has accepted, knowing whether there was a document.
+    pub(crate) fn write_accepted(&self, write: Write<'_>, existed: bool) -> Result<()> {
+        self.commit_one(draft(write)?, &Intent::Accepted { existed })
     }
 
     /// Queues a commit, and waits for it only where a checkpoint is due that this caller has to make.

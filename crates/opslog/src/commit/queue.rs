@@ -213,7 +213,7 @@ impl<T: Document> Engine<T> {
                 }
             }
             Err(WriteFailure::Unknown(error)) => {
-                let poison = poisoned(&error);
+                let poison = poisoned(SYNC_FAILED, &error);
                 writer.fail_all(group, &poison);
                 writer.poison = (!is_planted(Bug::FailedSyncForgotten)).then_some(poison);
             }
@@ -226,11 +226,14 @@ fn write(log: &mut dyn Log, bytes: &[u8]) -> std::result::Result<(), WriteFailur
     log.sync().map_err(WriteFailure::Unknown)
 }
 
-pub(super) fn poisoned(cause: &Error) -> Error {
+/// Why nothing is written any more, mostly.
+pub(super) const SYNC_FAILED: &str = "a sync failed, so what is on storage is unknown";
+
+pub(super) fn poisoned(why: &str, cause: &Error) -> Error {
     let error = Error::new(
         ErrorKind::Poisoned,
         format!(
-            "a sync failed, so what is on storage is unknown: {}; reads go on, reopen the store to write",
+            "{why}: {}; reads go on, reopen the store to write",
             cause.message()
         ),
     )

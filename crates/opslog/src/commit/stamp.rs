@@ -40,7 +40,7 @@ pub(super) fn stamp_drafts<T>(
                 Some(TakenBack::Restored { born }) => (None, Stamp::new(clock, agent), born),
                 Some(TakenBack::Nothing) | None => (Some(Stamp::default()), Stamp::default(), None),
             },
-            Intent::Write | Intent::Undo => {
+            Intent::Write | Intent::Accepted { .. } | Intent::Undo => {
                 let born = known.as_ref().and_then(Register::born).cloned();
                 (None, Stamp::new(clock, agent), born)
             }

@@ -83,7 +83,7 @@ impl History {
         let said = Said {
             seq: line.seq,
             text,
-            is_back: had_it && line.op.prev == Prev::None,
+            is_back: had_it && line.op.prev == Prev::None && !line.op.blind,
         };
         self.said.insert(line.op.id.to_string(), said);
         replay(&mut self.state, line.op.kind, &line.op.id, line.op.data)
