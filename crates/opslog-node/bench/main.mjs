@@ -58,6 +58,7 @@ for (const size of values.sizes.split(",").filter(Boolean).map(Number)) {
   table(title, "replay", log, size, ["opslog", "reference"]);
   table(title, "compact", snapshot, size);
   table(title, "usual", snapshot, size);
+  table(title, "updates", snapshot, size);
   remove(snapshot);
   remove(log);
 }

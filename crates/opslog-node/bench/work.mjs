@@ -167,6 +167,26 @@ const workloads = {
     remove(directory);
     return { "set with usual options on a full store, /s": perSecond(300, took) };
   },
+
+  /** Changes some of `count` documents in `group` mode, 1,000 at a time, and looks at all. */
+  async updates() {
+    const directory = temporary();
+    cpSync(given, directory, { recursive: true });
+    const store = new Store();
+    await store.open(directory, { writeMode: "group", checkpointThreshold: Number.MAX_SAFE_INTEGER, checkpointOnClose: false, ...options });
+    const numbers = Array.from({ length: 25_000 }, () => Math.floor(Math.random() * count));
+    const { took, each } = await cpu(numbers.length, async () => {
+      for (let from = 0; from < numbers.length; from += 1000) {
+        await Promise.all(numbers.slice(from, from + 1000).map((number) => store.set(idOf(number), documentOf(number + 1))));
+      }
+      await store.flush();
+    });
+    store.count(() => true);
+    const kept = await memory();
+    await store.close();
+    remove(directory);
+    return { "updates of a full store, group, /s": perSecond(numbers.length, took), "CPU µs each": each, "memory after reading all then, MiB": kept };
+  },
 };
 
 console.log(JSON.stringify(await workloads[workload]()));

@@ -51,6 +51,8 @@ class Store {
   #isMutable = false;
   /** Whether other agents may write at the same time: then whatever looks at the storage may bring documents of theirs. */
   #isShared = false;
+  /** Whether documents may lie in another order than on storage, since that could not be read. */
+  #isOutOfOrder = false;
   #willLook = false;
   /** Operations of others that are visible already, for the next `tail`. */
   #untold = [];
@@ -563,6 +565,7 @@ class Store {
       native.adopt();
     }
     this.#documents = this.#visible = documents;
+    this.#isOutOfOrder = false;
   }
 
   async #reload() {
@@ -593,7 +596,7 @@ class Store {
   /**
    * Shows documents that changed on the thread: id -> place, or null when it is gone. Where agents write, or a delete is undone, a document's place in the
    * order depends on more than is known here; then those from the first on that is not where it was are put in their order. Where that cannot be read
-   * they come last.
+   * they come last, and all are loaded anew the next time.
    */
   async #apply(changed, mayMove) {
     const present = [...changed.keys()].filter((id) => changed.get(id) !== null);
@@ -602,15 +605,19 @@ class Store {
       const isGone = (id) => changed.get(id) === null;
       const places = present.map((id) => [id, this.#documents.before(id, isGone)]);
       try {
-        order = await this.#send((native) => native.order(JSON.stringify(places)));
-        if (order === null) return await this.#reload();
+        order = this.#isOutOfOrder ? null : await this.#send((native) => native.order(JSON.stringify(places)));
+        if (order === null) {
+          await this.#reload();
+          return;
+        }
       } catch (error) {
         warn(error);
+        this.#isOutOfOrder = true;
         order = [];
       }
     }
     for (const [id, place] of changed) this.#show(id, place);
-    return this.#documents.putLast(order);
+    this.#documents.putLast(order);
   }
 
   /** Applies operations that came from the only writer; `changed` has what became of their documents. */

@@ -286,12 +286,15 @@ impl Worker {
     fn undo(&self) -> Result<String> {
         let ops = || self.store.stats().map(|stats| stats.ops_since_checkpoint);
         let before = ops()?;
-        let Some(ids) = self.store.undo_commit()? else {
+        let Some(undone) = self.store.undo_commit()? else {
             return Ok("null".to_owned());
         };
         // A commit with more operations than documents may have deleted and set one, which puts it last.
-        let may_move = self.is_shared || before.abs_diff(ops()?) != ids.len() as u64;
-        let changed = self.changed(ids.iter().map(String::as_str))?;
+        let may_move = self.is_shared || before.abs_diff(ops()?) != undone.len() as u64;
+        let changed = array(undone.into_iter().map(|undone| {
+            let place = undone.document.map(|text| self.documents.add(text));
+            json(&(undone.id, place))
+        }));
         Ok(format!(r#"{{"changed":{changed},"mayMove":{may_move}}}"#))
     }
 
@@ -473,7 +476,8 @@ impl Line<'_> {
     }
 }
 
-/// Lines of `"id"<tab>{…}` for a set, with `+` before it when there was no document, and of `"id"` for a delete. JSON text as JavaScript writes it has no raw control character.
+/// Lines of `"id"<tab>{…}` for a set, with `+` before it when there was no document, and of `"id"` for a delete. JSON text as JavaScript writes it has
+/// no raw control character.
 fn parse(lines: &str) -> Result<Vec<Line<'_>>> {
     lines.lines().map(parse_line).collect()
 }

@@ -52,15 +52,25 @@ pub(crate) enum Draft<T> {
 enum Before<T> {
     Nothing,
     Document(Stored<T>),
-    /// Something that storage has lost.
-    Unreadable,
+    /// It could not be read whether there was one; the caller says so.
+    Unreadable {
+        existed: bool,
+    },
 }
 
 impl<T> Before<T> {
     fn document(&self) -> Option<&Stored<T>> {
         match self {
             Self::Document(document) => Some(document),
-            Self::Nothing | Self::Unreadable => None,
+            Self::Nothing | Self::Unreadable { .. } => None,
+        }
+    }
+
+    fn existed(&self) -> bool {
+        match self {
+            Self::Nothing => false,
+            Self::Document(_) => true,
+            Self::Unreadable { existed } => *existed,
         }
     }
 }
@@ -203,7 +213,7 @@ impl<T: Document> Engine<T> {
             let blind = match before {
                 Before::Nothing => self.options.skip_load,
                 Before::Document(_) => false,
-                Before::Unreadable => true,
+                Before::Unreadable { .. } => true,
             };
             let stamped = stamped.as_ref().and_then(|all| all.get(index as usize));
             let line = Line {
@@ -255,8 +265,7 @@ impl<T: Document> Engine<T> {
             };
             // What an agent takes back may have gone meanwhile, by another agent's hand.
             let may_be_gone = matches!(intent, Intent::TakeBack(_));
-            let is_nothing = matches!(before, Before::Nothing);
-            if is_nothing && !may_be_gone && matches!(draft, Draft::Delete(_)) {
+            if !before.existed() && !may_be_gone && matches!(draft, Draft::Delete(_)) {
                 return Err(not_found(draft.id()));
             }
             if drafts.len() > 1 {
@@ -272,11 +281,7 @@ impl<T: Document> Engine<T> {
         match (self.newest(writer, id), intent) {
             (Err(error), Intent::Accepted { existed }) => {
                 tracing::warn!(%error, id, "what was before this change cannot be read, and is not kept");
-                Ok(if *existed {
-                    Before::Unreadable
-                } else {
-                    Before::Nothing
-                })
+                Ok(Before::Unreadable { existed: *existed })
             }
             (newest, _) => newest.map(Before::from),
         }
@@ -312,7 +317,7 @@ impl<T: Document> Engine<T> {
             let change = match draft {
                 Draft::Set(document) => Change::Set {
                     document,
-                    update: !matches!(before, Before::Nothing),
+                    update: before.existed(),
                 },
                 Draft::Delete(id) => Change::Delete(id),
             };

@@ -102,6 +102,7 @@ pub use repair::{
 pub use stats::{AgentInfo, CheckpointStats, ManifestInfo, Stats};
 pub use store::Store;
 pub use stream::{OpStream, SnapshotStream, stream_snapshot_file};
+pub use undo::Undone;
 pub use validate::{validate_archive_segment, validate_manifest, validate_op, validate_snapshot};
 pub use verify::{FileCheck, VerifyReport, verify, verify_backend};
 pub use view::{Entry, View};

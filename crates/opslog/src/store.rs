@@ -20,6 +20,7 @@ use crate::recover::OpenReport;
 use crate::stats::{AgentInfo, ManifestInfo, Stats};
 use crate::stream::{OpStream, SnapshotStream};
 use crate::sync::Mutex;
+use crate::undo::Undone;
 use crate::view::View;
 
 /// An open store of documents of type `T`.
@@ -270,8 +271,11 @@ impl<T: Document> Store<T> {
     }
 
     /// One write whose caller knows whether its document `existed` before, and has told others already that the write is accepted. Where documents stay on
-    /// storage ([`Residency`](crate::Residency)), the other calls refuse a write when the document before it cannot be read. This one makes it; the
-    /// operation then has no `prev`, and is [`blind`](crate::Operation::blind) if there was one.
+    /// storage ([`Residency`](crate::Residency)), the other calls refuse a write when the document before it cannot be read. This one makes it, and believes
+    /// the caller; the operation is then [`blind`](crate::Operation::blind).
+    ///
+    /// Only for a caller through whom all writes go: where nothing could be read, a wrong `existed` leaves the store with two documents of one id, or without
+    /// the new one, once a checkpoint has been made.
     ///
     /// # Errors
     ///
@@ -434,7 +438,7 @@ impl<T: Document> Store<T> {
         Ok(self.undo_commit()?.is_some())
     }
 
-    /// As [`undo`](Self::undo), and gives the ids of the documents that the commit had changed; `None` if there was no commit.
+    /// As [`undo`](Self::undo), and gives the ids that the commit had changed, each with the document that it has again; `None` if there was no commit.
     ///
     /// # Errors
     ///
@@ -443,11 +447,12 @@ impl<T: Document> Store<T> {
     /// ```
     /// # let store: opslog::Store = opslog::Store::in_memory()?;
     /// store.set("a", &serde_json::json!({"n": 1}))?;
-    /// assert_eq!(store.undo_commit()?, Some(vec!["a".to_owned()]));
+    /// let undone = store.undo_commit()?.expect("there was a commit");
+    /// assert_eq!((undone.len(), &undone[0].id[..], &undone[0].document), (1, "a", &None));
     /// assert_eq!(store.undo_commit()?, None);
     /// # Ok::<(), opslog::Error>(())
     /// ```
-    pub fn undo_commit(&self) -> Result<Option<Vec<String>>> {
+    pub fn undo_commit(&self) -> Result<Option<Vec<Undone>>> {
         self.engine.undo()
     }
 

@@ -3,10 +3,12 @@
 //! The newest commit in the active log is cut off it; the cost does not depend on the log's length. A commit that a checkpoint has sealed, or is
 //! about to seal, is taken back by appending its reverse, marked `undo`. Walking back, a marked commit and the one it took back cancel out.
 
+use std::collections::BTreeMap;
+
 use arcstr::ArcStr;
 
 use crate::commit::{Draft, Drafts, Guard, Intent};
-use crate::document::{Document, Stored};
+use crate::document::{Document, Json, Stored};
 use crate::engine::Engine;
 use crate::format::op_line::{self, BatchMark, OpLine};
 use crate::history::kept_logs;
@@ -16,6 +18,33 @@ use crate::oplog::Backward;
 use crate::options::UndoMode;
 use crate::sync::atomic::Ordering;
 use crate::{Error, ErrorKind, Result};
+
+/// What an undo has come to for one id.
+///
+/// ```
+/// # let store: opslog::Store = opslog::Store::in_memory()?;
+/// store.set("a", &serde_json::json!({"n": 1}))?;
+/// store.set("a", &serde_json::json!({"n": 2}))?;
+/// let undone = store.undo_commit()?.expect("there was a commit");
+/// assert_eq!(undone[0].id, "a");
+/// assert_eq!(undone[0].document.as_ref().expect("it was there before").as_str(), r#"{"n":1}"#);
+/// # Ok::<(), opslog::Error>(())
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Undone {
+    /// The id.
+    pub id: String,
+    /// The document that it has again; `None` where there was none.
+    pub document: Option<Json>,
+}
+
+/// What a commit says of a document before it.
+pub(crate) enum Previous<T> {
+    Known(Option<Stored<T>>),
+    /// It was written blindly.
+    Unknown,
+}
 
 /// One commit as it lies in a log.
 pub(crate) struct Commit {
@@ -29,8 +58,9 @@ pub(crate) struct Commit {
 }
 
 impl<T: Document> Engine<T> {
-    /// Takes back the last commit that was not taken back yet, and gives the ids that it had changed; `None` when there is none.
-    pub(crate) fn undo(&self) -> Result<Option<Vec<String>>> {
+    /// Takes back the last commit that was not taken back yet, and gives the ids that it had changed, with the documents that they have again; `None` when
+    /// there is none.
+    pub(crate) fn undo(&self) -> Result<Option<Vec<Undone>>> {
         if self.agent.is_some() {
             return self.undo_as_agent();
         }
@@ -38,7 +68,7 @@ impl<T: Document> Engine<T> {
         let Some((commit, is_last)) = self.commit_to_undo(&writer)? else {
             return Ok(None);
         };
-        let ids = commit.ids()?;
+        let before = commit.before::<T>()?;
         let sealed = writer.sealing.is_some_and(|seq| commit.seq < seq);
         let cut_off = is_last
             && commit.in_active_log
@@ -46,12 +76,22 @@ impl<T: Document> Engine<T> {
             && self.options.undo_mode == UndoMode::Truncate;
         if cut_off {
             self.cut_off(&mut writer, &commit)?;
+            drop(writer);
         } else {
             let drafts = self.reverse(&writer, &commit)?;
             // As durable as a cut, in every write mode, and not done where the storage refuses it.
             self.commit_now(writer, drafts, &Intent::Undo)?;
         }
-        Ok(Some(ids))
+        // A commit that knew what was before it needs nothing that could not be read now: the undo is done.
+        let undone = before.into_iter().map(|(id, before)| {
+            let document = match before {
+                Previous::Known(before) if !self.options.skip_load => before,
+                _ => self.stored(&id)?,
+            };
+            let document = document.map(|document| document.json());
+            Ok(Undone { id, document })
+        });
+        undone.collect::<Result<_>>().map(Some)
     }
 
     /// The commit that is next to be taken back, and whether it is the very last one of the store.
@@ -176,16 +216,24 @@ impl<T: Document> Engine<T> {
 }
 
 impl Commit {
-    /// The documents it changed, each once.
-    pub(crate) fn ids(&self) -> Result<Vec<String>> {
-        let mut ids = Vec::with_capacity(self.lines.len());
-        for line in &self.lines {
+    /// The ids it changed, each once, and what it says of the document before.
+    pub(crate) fn before<T>(&self) -> Result<BTreeMap<String, Previous<T>>> {
+        let mut all = BTreeMap::new();
+        for line in self.lines.iter().rev() {
             let op = op_line::decode(line).map_err(|flaw| unreadable(&flaw.to_string()))?;
-            ids.push(op.id.into_owned());
+            if all.contains_key(&*op.id) {
+                continue;
+            }
+            let before =
+                previous_document(&op).map_err(|()| unreadable("its patch does not apply"))?;
+            let before = if op.blind {
+                Previous::Unknown
+            } else {
+                Previous::Known(before)
+            };
+            all.insert(op.id.into_owned(), before);
         }
-        ids.sort_unstable();
-        ids.dedup();
-        Ok(ids)
+        Ok(all)
     }
 
     fn is_undo(&self) -> bool {
