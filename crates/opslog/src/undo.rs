@@ -82,11 +82,12 @@ impl<T: Document> Engine<T> {
             // As durable as a cut, in every write mode, and not done where the storage refuses it.
             self.commit_now(writer, drafts, &Intent::Undo)?;
         }
-        // A commit that knew what was before it needs nothing that could not be read now: the undo is done.
         let undone = before.into_iter().map(|(id, before)| {
-            let document = match before {
-                Previous::Known(before) if !self.options.skip_load => before,
-                _ => self.stored(&id)?,
+            let document = match (self.stored(&id), before) {
+                (Ok(document), _) => document,
+                // It is done, and what cannot be read now the commit has said.
+                (Err(_), Previous::Known(before)) => before,
+                (Err(error), Previous::Unknown) => return Err(error),
             };
             let document = document.map(|document| document.json());
             Ok(Undone { id, document })

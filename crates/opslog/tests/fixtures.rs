@@ -269,8 +269,12 @@ fn undo_goes_back_through_the_package_s_own_operations() {
         let store = fixture.open(Store::builder());
         store.set("new", &json!({})).unwrap();
         let mut taken_back = 0;
-        while store.undo().unwrap() {
+        while let Some(undone) = store.undo_commit().unwrap() {
             taken_back += 1;
+            for undone in undone {
+                let shown = store.get_json(&undone.id).unwrap();
+                assert_eq!(undone.document, shown, "{name} {}", undone.id);
+            }
         }
         assert_eq!(taken_back, own + 1, "{name}");
         let at_the_checkpoint: Vec<Value> = store
