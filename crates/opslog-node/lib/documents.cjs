@@ -212,7 +212,7 @@ class Documents {
   }
 
   #find(id) {
-    const known = this.#slots.size === 0 ? undefined : this.#slots.get(id);
+    const known = this.#slots.get(id);
     const document = (known === undefined ? this.#readLoaded(id) : undefined) ?? this.#read(known ?? this.#loadedSlotOf(id));
     if (!this.#mutable && document !== undefined) this.#got.set(id, document);
     return document;

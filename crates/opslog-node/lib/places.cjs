@@ -16,14 +16,13 @@ class Places {
 
   /** The place whose id in `ids` is this one; -1 where there is none. */
   find(id, ids) {
-    const [table, mask, factor] = [this.#table, this.#mask, this.#factor];
     let hash = this.#seed;
     for (let index = 0; index < id.length; index += 1) {
-      hash = Math.imul(hash ^ id.charCodeAt(index), factor);
+      hash = Math.imul(hash ^ id.charCodeAt(index), this.#factor);
       hash ^= hash >>> 15;
     }
-    for (let at = hash & mask; ; at = (at + 1) & mask) {
-      const place = table[at] - 1;
+    for (let at = hash & this.#mask; ; at = (at + 1) & this.#mask) {
+      const place = this.#table[at] - 1;
       if (place === -1 || ids[place] === id) return place;
     }
   }

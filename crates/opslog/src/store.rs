@@ -435,7 +435,7 @@ impl<T: Document> Store<T> {
     /// # Ok::<(), opslog::Error>(())
     /// ```
     pub fn undo(&self) -> Result<bool> {
-        Ok(self.undo_commit()?.is_some())
+        Ok(self.engine.undo()?.is_some())
     }
 
     /// As [`undo`](Self::undo), and gives the ids that the commit had changed, each with the document that it has again; `None` if there was no commit.
@@ -453,7 +453,7 @@ impl<T: Document> Store<T> {
     /// # Ok::<(), opslog::Error>(())
     /// ```
     pub fn undo_commit(&self) -> Result<Option<Vec<Undone>>> {
-        self.engine.undo()
+        self.engine.undo_commit()
     }
 
     /// All kept operations of one document, oldest first, as far back as the [`Retention`](crate::Retention) goes.

@@ -40,7 +40,7 @@ pub struct Undone {
 }
 
 /// What a commit says of a document before it.
-pub(crate) enum Previous<T> {
+enum Previous<T> {
     Known(Option<Stored<T>>),
     /// It was written blindly.
     Unknown,
@@ -58,9 +58,8 @@ pub(crate) struct Commit {
 }
 
 impl<T: Document> Engine<T> {
-    /// Takes back the last commit that was not taken back yet, and gives the ids that it had changed, with the documents that they have again; `None` when
-    /// there is none.
-    pub(crate) fn undo(&self) -> Result<Option<Vec<Undone>>> {
+    /// Takes back the last commit that was not taken back yet, and gives it; `None` when there is none.
+    pub(crate) fn undo(&self) -> Result<Option<Commit>> {
         if self.agent.is_some() {
             return self.undo_as_agent();
         }
@@ -68,7 +67,6 @@ impl<T: Document> Engine<T> {
         let Some((commit, is_last)) = self.commit_to_undo(&writer)? else {
             return Ok(None);
         };
-        let before = commit.before::<T>()?;
         let sealed = writer.sealing.is_some_and(|seq| commit.seq < seq);
         let cut_off = is_last
             && commit.in_active_log
@@ -76,13 +74,20 @@ impl<T: Document> Engine<T> {
             && self.options.undo_mode == UndoMode::Truncate;
         if cut_off {
             self.cut_off(&mut writer, &commit)?;
-            drop(writer);
         } else {
             let drafts = self.reverse(&writer, &commit)?;
             // As durable as a cut, in every write mode, and not done where the storage refuses it.
             self.commit_now(writer, drafts, &Intent::Undo)?;
         }
-        let undone = before.into_iter().map(|(id, before)| {
+        Ok(Some(commit))
+    }
+
+    /// As [`undo`](Self::undo), and gives what the ids have again that the commit had changed.
+    pub(crate) fn undo_commit(&self) -> Result<Option<Vec<Undone>>> {
+        let Some(commit) = self.undo()? else {
+            return Ok(None);
+        };
+        let undone = commit.before()?.into_iter().map(|(id, before)| {
             let document = match (self.stored(&id), before) {
                 (Ok(document), _) => document,
                 // It is done, and what cannot be read now the commit has said.
@@ -218,7 +223,7 @@ impl<T: Document> Engine<T> {
 
 impl Commit {
     /// The ids it changed, each once, and what it says of the document before.
-    pub(crate) fn before<T>(&self) -> Result<BTreeMap<String, Previous<T>>> {
+    fn before<T>(&self) -> Result<BTreeMap<String, Previous<T>>> {
         let mut all = BTreeMap::new();
         for line in self.lines.iter().rev() {
             let op = op_line::decode(line).map_err(|flaw| unreadable(&flaw.to_string()))?;

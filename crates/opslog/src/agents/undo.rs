@@ -9,15 +9,15 @@ use crate::history::kept_logs;
 use crate::merge::{Mark, Order, Register, Stamp, StampText};
 use crate::op::previous_document;
 use crate::state::State;
-use crate::undo::{Commit, Undone, refuse_blind, unreadable};
+use crate::undo::{Commit, refuse_blind, unreadable};
 use crate::{ErrorKind, Result};
 
 /// How often other agents' logs are read again because one of them was replaced meanwhile.
 const TRIES: usize = 20;
 
 impl<T: Document> Engine<T> {
-    /// Takes back this agent's last commit that was not taken back yet; `false` when there is none.
-    pub(crate) fn undo_as_agent(&self) -> Result<Option<Vec<Undone>>> {
+    /// Takes back this agent's last commit that was not taken back yet, and gives it; `None` when there is none.
+    pub(crate) fn undo_as_agent(&self) -> Result<Option<Commit>> {
         self.ensure_open()?;
         // What others wrote below it is what the documents would be without it.
         self.look_by_the_way()?;
@@ -25,14 +25,9 @@ impl<T: Document> Engine<T> {
         let Some((commit, _)) = self.commit_to_undo(&writer)? else {
             return Ok(None);
         };
-        let ids = commit.before::<T>()?.into_keys();
         let (drafts, each) = self.without(&commit)?;
         self.commit(writer, drafts, &Intent::TakeBack(each))?;
-        let undone = ids.map(|id| {
-            let document = self.stored(&id)?.map(|document| document.json());
-            Ok(Undone { id, document })
-        });
-        undone.collect::<Result<_>>().map(Some)
+        Ok(Some(commit))
     }
 
     /// What the documents of `commit` would be without it.
