@@ -272,7 +272,8 @@ impl<T: Document> Store<T> {
 
     /// One write whose caller knows whether its document `existed` before, and has told others already that the write is accepted. Where documents stay on
     /// storage ([`Residency`](crate::Residency)), the other calls refuse a write when the document before it cannot be read. This one makes it, and believes
-    /// the caller; the operation is then [`blind`](crate::Operation::blind).
+    /// the caller; the operation is then [`blind`](crate::Operation::blind). What survives a crash once this has returned is said by the
+    /// [`WriteMode`](crate::WriteMode).
     ///
     /// Only for a caller through whom all writes go: where nothing could be read, a wrong `existed` leaves the store with two documents of one id, or without
     /// the new one, once a checkpoint has been made.
